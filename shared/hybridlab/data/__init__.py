@@ -1,0 +1,1 @@
+"""Texts and tasks that the models are trained on."""
