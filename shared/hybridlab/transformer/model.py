@@ -120,6 +120,6 @@ class MiniTransformer(nn.Module):
                 f"{len(caches)} caches for {len(self.layers)} layers: give one cache for each layer"
             )
         x = self.dropout(self.embed_positions(self.embed_tokens(tokens), start))
-        for layer, cache in zip(self.layers, caches):
+        for layer, cache in zip(self.layers, caches, strict=True):
             x = layer(x, padding=padding, cache=cache)
         return self.lm_head(self.norm(x))
