@@ -1,0 +1,44 @@
+# Two commands are enough: `make learn` to work through the course, `make test` to prove it.
+# Everything that thinks lives in scripts/ and in the `course` command; this file only names it.
+
+.DEFAULT_GOAL := help
+.PHONY: help learn test test-quick soak build bench lint env clean
+
+PY := .venv/bin/python
+COURSE := .venv/bin/course
+PYTEST := $(PY) -m pytest
+# Two at a time, one thread each: the tests that start a browser or measure time share one group.
+PARALLEL := -n 2 --dist loadgroup
+export TORCH PYTHON
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+env: ## make or mend the environment (.venv); the other commands do it by themselves
+	@sh scripts/env.sh
+
+learn: env ## open the course in JupyterLab (COURSE_PORT=8888 chooses the port)
+	@exec $(COURSE) learn
+
+build: env ## rebuild every notebook from its master
+	@$(COURSE) build
+
+lint: env ## style of the code, the scripts and the masters
+	@$(PY) scripts/lint.py
+
+test: env lint ## prove everything: checks, notebooks, grading, JupyterLab in a browser
+	@$(COURSE) build
+	@$(COURSE) build --check
+	@OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) -m "not soak"
+
+test-quick: env ## the tests that take less than three minutes together
+	@OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) -m "not soak and not slow and not browser and not timing"
+
+soak: env ## proofs that take too long for `make test`: load, faults, many seeds
+	@OMP_NUM_THREADS=1 $(PYTEST) -m soak
+
+bench: env ## measure, and write tests/benchmarks/results/ and docs/benchmarks.md
+	@$(PY) -m tests.benchmarks
+
+clean: ## delete what was built (never workspace/)
+	@rm -rf .build .pytest_cache .ruff_cache .mypy_cache
