@@ -1,0 +1,1 @@
+"""What builds, checks, grades and promotes the course's notebooks: the `course` command."""

@@ -1,0 +1,54 @@
+"""The `course` command. Each module of `coursekit.commands` holds one subcommand, a function of the module's name."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable
+
+import typer
+from rich.console import Console
+
+from coursekit import commands
+from coursekit.errors import CourseError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Build, check, grade and promote the course's notebooks.")
+errors = Console(stderr=True, highlight=False)
+
+
+def in_one_line(command: Callable) -> Callable:
+    """Turn a CourseError into its sentence and exit code 1, and Ctrl-C into exit code 130."""
+
+    @functools.wraps(command)
+    def run(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except CourseError as error:
+            errors.print(f"[red]{command.__name__}:[/red] ", end="")
+            errors.print(str(error), markup=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            errors.print("Interrupted; nothing was left half done. Run the command again to go on.")
+            raise typer.Exit(130) from None
+
+    return run
+
+
+def register() -> None:
+    for module in sorted(pkgutil.iter_modules(commands.__path__), key=lambda m: m.name):
+        found = importlib.import_module(f"coursekit.commands.{module.name}")
+        if isinstance(getattr(found, "app", None), typer.Typer):
+            app.add_typer(found.app, name=module.name)
+        else:
+            app.command(module.name)(in_one_line(getattr(found, module.name)))
+
+
+def main() -> None:
+    register()
+    app(prog_name="course")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""A Jupyter server extension: JupyterLab's *Validate* gets its verdicts from the course's runner.
+
+nbgrader's `Validator.preprocessors` can't be configured, so its place in nbgrader's own request handler is taken. The
+checks then run in a thread: the server goes on answering while they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import nbgrader.apps.validateapp
+import nbgrader.validator
+from nbconvert.filters import ansi2html
+from nbgrader.server_extensions.validate_assignment import handlers
+from tornado import web
+
+from coursekit import salvage
+from coursekit.errors import CourseError
+from coursekit.nbgrader_checks import MendNotebook, RunChecks, week_of
+
+
+class CourseValidator(nbgrader.validator.Validator):
+    """nbgrader's validator, which runs the course's visible checks where the notebook is the course's."""
+
+    def validate(self, filename: str) -> dict[str, list[dict[str, str]]]:
+        """As nbgrader's: `{"failed": [{source, error, raw_error}, …]}`, empty where everything passes."""
+        path = Path(filename)
+        found = salvage.read(path)
+        notebook = found.notebook
+        if week_of(notebook) is None:
+            return super().validate(filename)
+        try:
+            if week_of(notebook).graded != path.stem.split(".")[0] and notebook.metadata.course.get("kind") == "lesson":
+                raise CourseError("a lesson has nothing to validate: its questions are checked in the notebook itself.")
+            notebook, resources = MendNotebook(parent=self).preprocess(notebook, {})
+            resources["notebook_folder"] = str(path.parent)
+            notebook, _ = RunChecks(parent=self, hidden=False).preprocess(notebook, resources)
+        except CourseError as error:
+            return {"failed": [{"source": "", "error": ansi2html(str(error)), "raw_error": str(error)}]}
+        failed = self._get_failed_cells(notebook)
+        errors = {cell.id: self._extract_error(cell) for cell in failed}
+        results = [{"source": cell.source.strip(), "error": ansi2html(errors[cell.id]), "raw_error": errors[cell.id]} for cell in failed]
+        return {"failed": results} if results else {}
+
+
+@web.authenticated
+async def post(self: handlers.ValidateAssignmentHandler) -> None:
+    path = self.get_argument("path", None) or self.get_json_body()["path"]
+    self.finish(json.dumps(await asyncio.to_thread(self.validate_notebook, path)))
+
+
+def install() -> None:
+    """Put the course's validator where nbgrader's server extension and `nbgrader validate` look for theirs."""
+    handlers.Validator = CourseValidator
+    handlers.ValidateAssignmentHandler.post = post
+    nbgrader.apps.validateapp.Validator = CourseValidator
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    return [{"module": "coursekit.jupyter"}]
+
+
+def _load_jupyter_server_extension(app: Any) -> None:
+    install()
+    app.log.info("coursekit: Validate runs the course's checks")

@@ -1,0 +1,150 @@
+"""What nbgrader runs in place of its own steps, so that no learner's notebook is ever executed.
+
+nbgrader's `Execute` runs a notebook from top to bottom in a kernel: an endless loop, a `sys.exit` or a deleted cell
+then costs the whole notebook. `RunChecks` takes its place. For each check cell it asks the course's runner for the
+verdict on the *source* of the exercise cell, and writes that verdict as the check cell's output. The rest of nbgrader
+(points, gradebook, feedback, Formgrader) reads outputs and can't tell the difference.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbgrader import preprocessors as given
+from nbgrader import utils
+from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
+from traitlets import Bool
+from traitlets.config import Config
+
+from coursekit import salvage
+from coursekit.course import Week, load_course
+from coursekit.errors import CourseError
+from coursekit.mend import Finding, mend
+from coursekit.runner import Runner, Verdict
+from coursekit.salvage import grade_id
+
+NOTES = "notes"  # notebook.metadata.course.notes: what mending found, for the feedback
+PRINTED = 2_000  # characters of what an answer printed that the feedback shows
+
+
+def week_of(notebook: NotebookNode, assignment: str = "") -> Week | None:
+    """The week that nbgrader's assignment, or else the notebook itself, names; None for a notebook that is not the course's."""
+    about = notebook.metadata.get("course")
+    name = assignment or (about.get("week", "") if isinstance(about, dict) else "")
+    return next((unit for unit in load_course().units if unit.name == name), None) if name else None
+
+
+def release_of(week: Week) -> NotebookNode:
+    """The released notebook that is graded. Raises CourseError where it has not been built."""
+    path = week.release(week.graded)
+    if not path.is_file():
+        raise CourseError(f"{path} has not been built: run `course build`.")
+    return nbformat.read(path, as_version=4)
+
+
+def mend_notebook(notebook: NotebookNode, week: Week) -> list[Finding]:
+    return mend(notebook, release_of(week), {e.id: e.symbol.rpartition(".")[2] for e in week.exercises})
+
+
+class MendNotebook(NbGraderPreprocessor):
+    """Mends what a student handed in, before nbgrader looks at its cells; notes what it did for the feedback."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        week = week_of(nb, resources.get("nbgrader", {}).get("assignment", ""))
+        if week:
+            findings = mend_notebook(nb, week)
+            nb.metadata["course"][NOTES] = [{"text": f.text, "exercise": f.exercise} for f in findings]
+        return nb, resources
+
+
+class RunChecks(NbGraderPreprocessor):
+    """Writes the runner's verdict on each exercise into its check cell."""
+
+    hidden = Bool(help="Whether the hidden checks count: not while a learner validates, always when graded.").tag(config=True)
+
+    def _hidden_default(self) -> bool:
+        return os.environ.get("NBGRADER_EXECUTION") != "validate"
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        week = week_of(nb, resources.get("nbgrader", {}).get("assignment", ""))
+        if week is None:
+            raise CourseError("this notebook belongs to no week of the course: its metadata names none.")
+        answers = {grade_id(cell): cell.source for cell in nb.cells if utils.is_solution(cell)}
+        notes = nb.metadata.get("course", {}).get(NOTES, [])
+        folder = resources.get("notebook_folder")
+        with Runner(week, folder=Path(folder) if folder else None) as runner:
+            for cell in nb.cells:
+                if utils.is_grade(cell) and cell.cell_type == "code":
+                    exercise = week.exercise(grade_id(cell).removesuffix("-check"))
+                    verdict = runner.check(exercise, answers.get(exercise.id, ""), hidden=self.hidden)
+                    cell.outputs = outputs(verdict, [note["text"] for note in notes if note["exercise"] == exercise.id])
+                    cell.execution_count = None
+        return nb, resources
+
+
+def outputs(verdict: Verdict, notes: list[str]) -> list[NotebookNode]:
+    """A verdict as nbgrader reads it: any error output is 0 points; there is no output to stderr."""
+    new = nbformat.v4.new_output
+    made = [new("stream", name="stdout", text=f"{note}\n") for note in notes]
+    if verdict.printed.strip():
+        made.append(new("stream", name="stdout", text=f"Your code printed:\n{verdict.printed[:PRINTED].rstrip()}\n"))
+    if verdict.passed:
+        made.append(new("display_data", data={"text/plain": verdict.text}))
+    else:
+        made.append(new("error", ename=verdict.code, evalue=verdict.what, traceback=[verdict.text]))
+    return made
+
+
+class ReleaseCells(ClearSolutions):
+    """Makes a release's exercise cells out of the source's: those that the course itself releases (Friday's broken code
+    among them); a cell that an instructor has added is cleared by nbgrader's own marks."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        week = week_of(nb, resources.get("nbgrader", {}).get("assignment", ""))
+        self.released = {grade_id(cell): cell.source for cell in release_of(week).cells if utils.is_solution(cell)} if week else {}
+        return super().preprocess(nb, resources)
+
+    def preprocess_cell(self, cell: NotebookNode, resources: dict, cell_index: int) -> tuple[NotebookNode, dict]:
+        if utils.is_solution(cell) and grade_id(cell) in self.released:
+            cell.source = self.released[grade_id(cell)]
+            return cell, resources
+        return super().preprocess_cell(cell, resources, cell_index)
+
+
+def salvage_submissions(assignment: str, student: str, notebooks: list[str]) -> None:
+    """nbgrader's hook before autograding: a submitted notebook that is no whole JSON is made one from the cells it holds.
+
+    The file as it was handed in stays beside it, as `*.broken`.
+    """
+    for notebook in map(Path, notebooks):
+        found = salvage.read(notebook)
+        if found.broken:
+            notebook.replace(notebook.with_suffix(".ipynb.broken"))
+            week = week_of(found.notebook, assignment)
+            if week and "course" not in found.notebook.metadata:
+                found.notebook.metadata.update(release_of(week).metadata)
+            salvage.write(found.notebook, notebook)
+
+
+def configure(config: Config, *, root: Path, course_id: str, exchange: Path, assignments: Path) -> None:
+    """Set everything that nbgrader needs to run this course from the folder `root`."""
+    config.CourseDirectory.root = str(root)
+    config.CourseDirectory.course_id = course_id
+    config.CourseDirectory.db_url = f"sqlite:///{root}/gradebook.db"
+    config.Exchange.root = str(exchange)
+    config.Exchange.cache = str(root / ".cache")
+    config.Exchange.assignment_dir = str(assignments)
+    config.Autograde.pre_convert_hook = salvage_submissions
+    config.Autograde.sanitize_preprocessors = [
+        given.ClearOutput, MendNotebook, given.DeduplicateIds, given.OverwriteKernelspec, given.OverwriteCells, given.CheckCellMetadata,
+    ]
+    config.Autograde.autograde_preprocessors = [
+        RunChecks, given.LimitOutput, given.SaveAutoGrades, given.AssignLatePenalties, given.CheckCellMetadata,
+    ]
+    config.GenerateAssignment.preprocessors = [
+        given.LockCells, ReleaseCells, given.ClearOutput, given.CheckCellMetadata, given.ComputeChecksums, given.SaveCells,
+        given.ClearHiddenTests, given.ComputeChecksums, given.CheckCellMetadata,
+    ]
