@@ -20,12 +20,12 @@ def random_batch(
 ) -> tuple[Int[Tensor, "batch time"], Int[Tensor, "batch time"]]:
     """Cut `batch_size` windows at random places and return (inputs, targets), both `int64`.
 
-    A window that begins at `s` has the inputs `tokens[s : s + time]`, and the targets are the same window one place
+    A window that begins at `s` has the inputs `tokens[s : s + time]`. Its targets are the same window one place
     later, `tokens[s + 1 : s + time + 1]`. Each place where a whole window fits is equally likely: the first is 0,
     and the last is the one whose last target is the last token. Windows may overlap.
 
-    All randomness comes from `generator`, so the same generator state gives the same batch, and torch's global
-    random state stays untouched. `tokens` may be of any integer type (`uint8` for characters) and is never changed.
+    All randomness comes from `generator`: the same generator state gives the same batch, and torch's global
+    random state stays untouched. `tokens` may be of any integer type (`uint8` for characters).
 
     Raises:
         ValueError: there are fewer than `time + 1` tokens, so that not one window fits.
@@ -34,7 +34,10 @@ def random_batch(
     """
     n_starts = len(tokens) - time
     if n_starts < 1:
-        raise ValueError(f"{len(tokens)} tokens hold no window of {time} inputs and their targets: give a longer text or a smaller time")
+        raise ValueError(
+            f"{len(tokens)} tokens hold no window of {time} inputs and their targets: "
+            "give a longer text or a smaller time"
+        )
     starts = torch.randint(n_starts, (batch_size, 1), generator=generator)
     places = starts + torch.arange(time)  # batch time
     return tokens[places].long(), tokens[places + 1].long()

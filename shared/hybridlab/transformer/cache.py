@@ -15,12 +15,12 @@ from hybridlab.transformer.config import TransformerConfig
 class KVCache:
     """Keys and values of one attention layer, for up to `max_time` tokens.
 
-    `append(k, v)` stores the keys and values of `time` new tokens behind those already there, and returns those of all
-    tokens so far, oldest first. `time` may be any number from 1: a whole prompt at once, then token by token.
+    `append(k, v)` stores the keys and values of `time` new tokens behind those already there, and returns those of
+    all tokens so far, oldest first. `time` may be any number from 1: a whole prompt at once, then token by token.
     `len(cache)` is the number of tokens in it, and so the position of the next token.
 
-    The memory is taken once, in `__init__`: `append` copies the new tokens into it and returns views of the filled part,
-    without a copy of the old ones. The cache has its own `dtype`, whatever k and v come in.
+    The memory is taken once, in `__init__`: `append` copies the new tokens into it and returns views of the filled
+    part, without a copy of the old ones. The cache has its own `dtype`, whatever k and v come in.
 
     Raises:
         ValueError: an `append` would go beyond `max_time`. The cache stays as it was.
@@ -43,11 +43,15 @@ class KVCache:
         return self.length
 
     def append(
-        self, k: Float[Tensor, "batch kv_heads time d_head"], v: Float[Tensor, "batch kv_heads time d_head"]
+        self,
+        k: Float[Tensor, "batch kv_heads time d_head"],
+        v: Float[Tensor, "batch kv_heads time d_head"],
     ) -> tuple[Float[Tensor, "batch kv_heads all_time d_head"], Float[Tensor, "batch kv_heads all_time d_head"]]:
         end = self.length + k.shape[2]
         if end > self.keys.shape[2]:
-            raise ValueError(f"the cache holds {self.keys.shape[2]} tokens: {self.length} are there, {k.shape[2]} more do not fit")
+            raise ValueError(
+                f"the cache holds {self.keys.shape[2]} tokens: {self.length} are there, {k.shape[2]} more do not fit"
+            )
         self.keys[:, :, self.length : end] = k
         self.values[:, :, self.length : end] = v
         self.length = end
@@ -62,6 +66,6 @@ def make_caches(
     device: torch.device | str = "cpu",
 ) -> list[KVCache]:
     """One empty cache per layer of a model of this shape, each as long as the model's `max_time`."""
-    n_kv_heads = config.n_kv_heads or config.n_heads
-    d_head = config.d_model // config.n_heads
-    return [KVCache(batch, n_kv_heads, config.max_time, d_head, dtype, device) for _ in range(config.n_layers)]
+    return [
+        KVCache(batch, config.n_kv_heads, config.max_time, config.d_head, dtype, device) for _ in range(config.n_layers)
+    ]

@@ -8,6 +8,7 @@ its place, so that a crash in the middle of writing leaves the old checkpoint wh
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,11 +106,13 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"there is no checkpoint at {path}")
     try:
+        with zipfile.ZipFile(path) as archive:  # torch.load itself does not compare the sums that are in the file
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} has another checksum")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, KeyError) as error:
-        size = path.stat().st_size
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{path} ({size} bytes) can't be read: it is cut off, damaged, or not a checkpoint. "
+            f"{path} ({path.stat().st_size} bytes) can't be read: it is cut off, damaged, or not a checkpoint. "
             "Delete it and start again, or put an older checkpoint in its place."
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:

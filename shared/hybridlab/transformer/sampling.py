@@ -1,6 +1,5 @@
 """Which tokens may be drawn, and how boldly: temperature, top-k and top-p as one change to the logits."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,17 +19,17 @@ def filter_logits(
     Three steps, in this order, each on what the step before left:
 
     1. `temperature`: divide by it. Below 1 the distribution becomes sharper, above 1 flatter.
-    2. `top_k`: keep the k largest logits of each row. A token that ties with the k-th is kept too. A k larger than the
-       vocabulary keeps everything.
-    3. `top_p`: keep the smallest set of most probable tokens whose probabilities add up to at least p. So going from the most
-       probable token down, a token is kept as long as those *before* it add up to less than p: the token that crosses p
-       stays, and the most probable one always does. `top_p=1.0` keeps everything.
+    2. `top_k`: keep the k largest logits of each row. A token that ties with the k-th is kept too. A k larger than
+       the vocabulary keeps everything.
+    3. `top_p`: keep the smallest set of most probable tokens whose probabilities add up to at least p. So, going
+       from the most probable token down, a token is kept as long as those *before* it add up to less than p: the
+       token that crosses p stays, and the most probable one always does. `top_p=1.0` keeps everything.
 
     `None` leaves a step out. The logits of tokens that stay are those of step 1. The input is not changed.
 
     Raises:
-        ValueError: `temperature` is not above 0 (greedy choice is an argmax, not a temperature), `top_k` is below 1, or
-            `top_p` is not in (0, 1].
+        ValueError: `temperature` is not above 0 (the greedy choice is an argmax, not a temperature), `top_k` is
+            below 1, or `top_p` is not in (0, 1].
 
     Source: top-k, Hierarchical Neural Story Generation (arXiv 1805.04833); top-p, The Curious Case of Neural Text
     Degeneration (arXiv 1904.09751), section 3.1; transformers' `TopKLogitsWarper` and `TopPLogitsWarper`.

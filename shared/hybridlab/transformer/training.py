@@ -31,14 +31,14 @@ Batch = tuple[Int[Tensor, "batch time"], Int[Tensor, "batch time"]]
 
 @exercise
 def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Float[Tensor, ""]:
-    """Shorten all gradients together, in place, so that their common norm is at most `max_norm`; return the norm before.
+    """Shorten all gradients together, in place, to a common norm of at most `max_norm`; return the norm before.
 
-    The norm is the Euclidean length of *one* vector that holds every gradient: sqrt of the sum of all squares. If it is
-    larger than `max_norm`, every gradient is multiplied by the same factor `max_norm / norm`, so that the direction
-    stays. Otherwise nothing changes.
+    The norm is the Euclidean length of *one* vector that holds every gradient: the square root of the sum of all
+    squares. If it is larger than `max_norm`, every gradient is multiplied by the same factor `max_norm / norm`, so
+    that the direction stays. Otherwise nothing changes. The norm is a tensor without axes.
 
-    Parameters whose `.grad` is None are left out; without any gradient the norm is 0. `parameters` may be a generator
-    (`model.parameters()` is one), which can be walked through only once.
+    Parameters whose `.grad` is None are left out; without any gradient the norm is 0. `parameters` may be a
+    generator (`model.parameters()` is one), which can be walked through only once.
 
     Raises:
         ValueError: `max_norm` is not above 0.
@@ -59,30 +59,31 @@ def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Float
 @exercise
 def train_step(
     model: nn.Module,
-    batches: Sequence[Batch],
+    batches: Sequence[tuple[Int[Tensor, "batch time"], Int[Tensor, "batch time"]]],
     optimizer: Optimizer,
     *,
     max_grad_norm: float,
 ) -> tuple[float, float]:
     """Make one update from several micro-batches, as if they were one big batch; return (loss, gradient norm).
 
-    `batches` is a list of (inputs, targets). Each goes through the model on its own, forward and backward, so that only
-    one micro-batch's activations are in memory at a time; the gradients add up in `.grad`. Gradients from before the
-    call don't count. Then the gradients are clipped once to `max_grad_norm` (`clip_grad_norm`), and the optimizer steps once.
+    `batches` is a list of (inputs, targets). Each goes through the model on its own, forward and backward, so that
+    only one micro-batch's activations are in memory at a time; the gradients add up in `.grad`. Gradients from
+    before the call don't count. Then the gradients are clipped once, to `max_grad_norm`, with `clip_grad_norm`, and
+    the optimizer steps once.
 
-    The result equals one big batch: the loss is the mean over *all* counted tokens. Micro-batches may differ in size, and a
-    target of -100 doesn't count (`cross_entropy` leaves it out of its mean), so each micro-batch weighs as much as its share of
-    the counted tokens. Each has at least one. The norm is the one before clipping; both results are floats.
+    The result equals one big batch: the loss is the mean over *all* counted tokens. Micro-batches may differ in
+    size, and a target of -100 doesn't count (`cross_entropy` leaves it out of its mean). So each micro-batch weighs
+    as much as its share of the counted tokens. The norm is the one before clipping; both results are floats.
 
     Raises:
         FloatingPointError: the gradient norm is not finite. Nothing is stepped then: the weights stay as they were.
 
-    Source: `train.py` of nanoGPT for equal micro-batches.
+    Source: nanoGPT's train.py, for micro-batches of equal size.
     """
     counts = [int((targets != -100).sum()) for _, targets in batches]
     optimizer.zero_grad()
     loss = 0.0
-    for (inputs, targets), count in zip(batches, counts):
+    for (inputs, targets), count in zip(batches, counts, strict=True):
         share = cross_entropy(model(inputs), targets) * (count / sum(counts))
         share.backward()
         loss += share.item()
@@ -95,7 +96,7 @@ def train_step(
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a run goes. The peak learning rate is the optimizer's own: each of its groups follows the same curve below its own `lr`."""
+    """How a run goes. The peak learning rate is the optimizer's own: each of its groups follows the curve below its `lr`."""
 
     steps: int
     batch_size: int = 12
@@ -187,27 +188,29 @@ def train(
     def save() -> None:
         if checkpoint is not None:
             extra = {"config": asdict(config), "result": asdict(result) | {"interrupted": False}}
-            save_checkpoint(checkpoint, model=model, optimizer=optimizer, step=result.step, generator=generator, extra=extra)
+            states = {"model": model, "optimizer": optimizer, "generator": generator}
+            save_checkpoint(checkpoint, **states, step=result.step, extra=extra)
 
     model.train()
     before, started = result.seconds, clock.perf_counter()
-    with _deferred_interrupt() as stop, tqdm(
-        total=config.steps, initial=result.step, unit="step", disable=not progress, mininterval=0.5
-    ) as line:
+    line = tqdm(total=config.steps, initial=result.step, unit="step", disable=not progress, mininterval=0.5)
+    with _deferred_interrupt() as stop, line:
         while result.step < config.steps and not stop.is_set():
             step = result.step + 1
             rate = warmup_cosine(step, warmup=config.warmup, total=config.steps, peak=1.0, floor=config.floor)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["initial_lr"]
-            drawn = [random_batch(tokens, config.batch_size, config.time, generator) for _ in range(config.micro_batches)]
-            batches = [(inputs.to(device), targets.to(device)) for inputs, targets in drawn]
+            batches = [
+                tuple(part.to(device) for part in random_batch(tokens, config.batch_size, config.time, generator))
+                for _ in range(config.micro_batches)
+            ]
             try:
                 loss, norm = train_step(model, batches, optimizer, max_grad_norm=config.max_grad_norm)
             except FloatingPointError as error:
                 raise FloatingPointError(
-                    f"training stopped at step {step} of {config.steps}: {error}, with learning rate {group['lr']:.3g}. "
-                    f"The model has the weights of step {step - 1}. Try a smaller learning rate or a longer warm-up; "
-                    "if it happens at step 1, look for inf or nan in the model's own forward pass."
+                    f"training stopped at step {step} of {config.steps}: {error}, learning rate {group['lr']:.3g}. "
+                    f"The model has the weights of step {step - 1}. Try a smaller learning rate or a longer "
+                    "warm-up; if it is step 1, look for inf or nan in the model's own forward pass."
                 ) from error
             result.losses.append(loss)
             result.grad_norms.append(norm)
