@@ -123,6 +123,7 @@ class Runner:
         hidden: bool = True,
         others: dict[str, str] | None = None,
         mylab: Path | None = None,
+        seconds: float | None = None,
     ) -> Verdict:
         """Judge `source` as the answer to an exercise. What else it uses is the reference, unless `others` (symbol → source,
         learner's answers that take the references' places) or `mylab` (promoted code) is given."""
@@ -140,7 +141,7 @@ class Runner:
             "hidden": hidden,
             "mylab": str(mylab or ""),
             "folder": str(self.folder or ""),
-            "seconds": self.seconds,
+            "seconds": seconds or self.seconds,
             "memory": MEMORY,
             "closed": [str(module_path(exercise.symbol)), *map(str, self.closed())],
         }

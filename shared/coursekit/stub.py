@@ -78,6 +78,15 @@ def bodies(source: str) -> list[Body]:
     return found
 
 
+def is_given(source: str, line: int) -> bool:
+    """Whether that line (1-based) of a class belongs to a method that is handed out whole."""
+    lines = source.splitlines()
+    for node in getattr(ast.parse(source).body[-1], "body", []):
+        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= node.end_lineno:
+            return any(text.rstrip().endswith("# given") for text in lines[node.lineno - 1 : node.body[0].lineno])
+    return False
+
+
 def header_end(function: ast.FunctionDef, lines: list[str]) -> int:
     """The last line of `def …:`; comments below it belong to the body."""
     line = function.body[0].lineno - 1
