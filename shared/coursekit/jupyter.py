@@ -30,13 +30,11 @@ class CourseValidator(nbgrader.validator.Validator):
         path = Path(filename)
         found = salvage.read(path)
         notebook = found.notebook
-        if week_of(notebook) is None:
+        week = week_of(notebook)
+        if week is None or notebook.metadata.course.get("notebook") != week.graded:
             return super().validate(filename)
         try:
-            if week_of(notebook).graded != path.stem.split(".")[0] and notebook.metadata.course.get("kind") == "lesson":
-                raise CourseError("a lesson has nothing to validate: its questions are checked in the notebook itself.")
-            notebook, resources = MendNotebook(parent=self).preprocess(notebook, {})
-            resources["notebook_folder"] = str(path.parent)
+            notebook, resources = MendNotebook(parent=self).preprocess(notebook, {"metadata": {"path": str(path.parent)}})
             notebook, _ = RunChecks(parent=self, hidden=False).preprocess(notebook, resources)
         except CourseError as error:
             return {"failed": [{"source": "", "error": ansi2html(str(error)), "raw_error": str(error)}]}

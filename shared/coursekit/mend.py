@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import nbformat
 from nbformat import NotebookNode
 
+from coursekit.course import Week
+from coursekit.errors import CourseError
 from coursekit.salvage import grade_id
 
 LARGE_OUTPUT = 1_000_000  # characters in one cell; a lab's own outputs stay far below
@@ -28,6 +30,19 @@ class Finding:
 
     def __str__(self) -> str:
         return self.text
+
+
+def mend_graded(notebook: NotebookNode, week: Week) -> list[Finding]:
+    """`mend` with the week's graded release. Raises CourseError where that has not been built."""
+    return mend(notebook, release_of(week), {e.id: e.symbol.rpartition(".")[2] for e in week.exercises})
+
+
+def release_of(week: Week, name: str = "") -> NotebookNode:
+    """The released notebook `name` (default: the graded one). Raises CourseError where it has not been built."""
+    path = week.release(name or week.graded)
+    if not path.is_file():
+        raise CourseError(f"{path} has not been built: run `course build`.")
+    return nbformat.read(path, as_version=4)
 
 
 def mend(notebook: NotebookNode, release: NotebookNode, names: Mapping[str, str]) -> list[Finding]:
@@ -196,7 +211,7 @@ def _about(notebook: NotebookNode, release: NotebookNode) -> list[Finding]:
     if "course" in release.metadata:
         about = notebook.metadata.get("course")
         ours = release.metadata["course"]
-        if not isinstance(about, dict) or any(about.get(key) != ours.get(key) for key in ("week", "kind")):
+        if not isinstance(about, dict) or any(about.get(key) != ours.get(key) for key in ("week", "notebook")):
             notebook.metadata["course"] = nbformat.from_dict(ours)
     return found
 

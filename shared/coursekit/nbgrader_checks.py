@@ -16,13 +16,13 @@ from nbformat import NotebookNode
 from nbgrader import preprocessors as given
 from nbgrader import utils
 from nbgrader.preprocessors import ClearSolutions, NbGraderPreprocessor
-from traitlets import Bool
+from traitlets import Bool, Unicode, default
 from traitlets.config import Config
 
 from coursekit import salvage
 from coursekit.course import Week, load_course
 from coursekit.errors import CourseError
-from coursekit.mend import Finding, mend
+from coursekit.mend import mend_graded, release_of
 from coursekit.runner import Runner, Verdict
 from coursekit.salvage import grade_id
 
@@ -37,25 +37,13 @@ def week_of(notebook: NotebookNode, assignment: str = "") -> Week | None:
     return next((unit for unit in load_course().units if unit.name == name), None) if name else None
 
 
-def release_of(week: Week) -> NotebookNode:
-    """The released notebook that is graded. Raises CourseError where it has not been built."""
-    path = week.release(week.graded)
-    if not path.is_file():
-        raise CourseError(f"{path} has not been built: run `course build`.")
-    return nbformat.read(path, as_version=4)
-
-
-def mend_notebook(notebook: NotebookNode, week: Week) -> list[Finding]:
-    return mend(notebook, release_of(week), {e.id: e.symbol.rpartition(".")[2] for e in week.exercises})
-
-
 class MendNotebook(NbGraderPreprocessor):
     """Mends what a student handed in, before nbgrader looks at its cells; notes what it did for the feedback."""
 
     def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
         week = week_of(nb, resources.get("nbgrader", {}).get("assignment", ""))
         if week:
-            findings = mend_notebook(nb, week)
+            findings = mend_graded(nb, week)
             nb.metadata["course"][NOTES] = [{"text": f.text, "exercise": f.exercise} for f in findings]
         return nb, resources
 
@@ -65,6 +53,9 @@ class RunChecks(NbGraderPreprocessor):
 
     hidden = Bool(help="Whether the hidden checks count: not while a learner validates, always when graded.").tag(config=True)
 
+    folder = Unicode(help="Where the notebook wrote its outcomes; default: where the notebook lies.").tag(config=True)
+
+    @default("hidden")
     def _hidden_default(self) -> bool:
         return os.environ.get("NBGRADER_EXECUTION") != "validate"
 
@@ -74,7 +65,7 @@ class RunChecks(NbGraderPreprocessor):
             raise CourseError("this notebook belongs to no week of the course: its metadata names none.")
         answers = {grade_id(cell): cell.source for cell in nb.cells if utils.is_solution(cell)}
         notes = nb.metadata.get("course", {}).get(NOTES, [])
-        folder = resources.get("notebook_folder")
+        folder = self.folder or resources.get("metadata", {}).get("path", "")
         with Runner(week, folder=Path(folder) if folder else None) as runner:
             for cell in nb.cells:
                 if utils.is_grade(cell) and cell.cell_type == "code":
