@@ -104,3 +104,6 @@ def nbgrader(node: nbformat.NotebookNode, grade_id: str, **flags) -> None:
     settings = {"grade": False, "solution": False, "locked": False, "task": False} | flags
     node.metadata["nbgrader"] = {"grade_id": grade_id, "schema_version": 3, "cell_type": node.cell_type, **settings}
     node.metadata["nbgrader"]["checksum"] = compute_checksum(node)
+    node.metadata["deletable"] = False
+    if settings["locked"]:
+        node.metadata["editable"] = False
