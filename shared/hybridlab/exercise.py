@@ -78,17 +78,20 @@ def records(folder: Path | None) -> dict[str, dict[str, Any]]:
 
 
 def why_unusable(folder: Path, symbol: str, record: dict[str, Any]) -> str:
-    """Empty where the promoted file is the one that passed the checks as they stand; else the reason."""
+    """Empty where the promoted file is one that passed the checks as they stand; else the reason."""
     path = promoted_path(folder, symbol)
     if not path.is_file():
         return "its file is missing"
-    if sha256(path) != record.get("source_sha256"):
-        return "its file was changed after it was promoted"
-    checks = REPO / record.get("checks", "")
-    if checks.is_file() and sha256(checks) != record.get("checks_sha256"):
-        return "the checks have changed since it was promoted"
     if record.get("set_aside"):
         return record["set_aside"]
+    source = sha256(path)
+    # While a new version is being installed, the file may still be the one before it.
+    versions = [v for v in (record, record.get("previous")) if v and v["source_sha256"] == source]
+    if not versions:
+        return "its file was changed after it was promoted"
+    checks = REPO / versions[0]["checks"]
+    if checks.is_file() and sha256(checks) != versions[0]["checks_sha256"]:
+        return "the checks have changed since it was promoted"
     return ""
 
 
