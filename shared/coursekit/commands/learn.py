@@ -1,0 +1,28 @@
+"""`course learn`."""
+
+from typing import Annotated
+
+import typer
+
+
+def learn(
+    port: Annotated[int, typer.Option(envvar="COURSE_PORT", help="the port on this machine; another one is taken where it is in use")] = 8888,
+    browser: Annotated[bool, typer.Option(help="open a browser window")] = True,
+    token: Annotated[str | None, typer.Option(envvar="COURSE_TOKEN", help="the server's token; a new random one when left out")] = None,
+) -> None:
+    """Open the course in JupyterLab: fetches what is new, then shows Home.ipynb. Ctrl-C ends it."""
+    import os
+
+    from rich.console import Console
+
+    from coursekit import paths, server
+
+    console = Console(highlight=False)
+    with console.status("getting your workspace ready …"):
+        fetched = server.prepare()
+    for one in fetched:
+        if one.beside:
+            console.print(f"{one.path.relative_to(paths.WORKSPACE)} is yours and stays; the course's new version is beside it: {one.beside.name}", soft_wrap=True)
+    os.chdir(paths.WORKSPACE)
+    command = server.command(port, browser=browser, token=token)
+    os.execvpe(command[0], command, server.environment())
