@@ -10,6 +10,8 @@ def build(
     check: Annotated[bool, typer.Option("--check", help="write nothing; fail where a committed notebook is out of step")] = False,
 ) -> None:
     """Make the notebooks from their masters: release, nbgrader source, solved."""
+    import os
+
     from rich.console import Console
 
     from coursekit import paths
@@ -23,9 +25,9 @@ def build(
         for built in build_week(week):
             committed = paths.MONTHS in built.path.parents
             if check and committed:
-                behind += [] if built.in_step() else [str(built.path.relative_to(paths.REPO))]
+                behind += [] if built.in_step() else [os.path.relpath(built.path, paths.REPO)]
             elif built.write():
-                console.print(f"built {built.path.relative_to(paths.REPO)}")
+                console.print(f"built {os.path.relpath(built.path, paths.REPO)}")
     if behind:
         raise CourseError(f"{', '.join(behind)} out of step with the master: run `course build` and commit what it changes.")
     console.print("every notebook is in step with its master")
