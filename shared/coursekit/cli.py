@@ -14,7 +14,12 @@ from rich.console import Console
 from coursekit import commands
 from coursekit.errors import CourseError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Build, check, grade and promote the course's notebooks.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Build, check, grade and promote the course's notebooks.",
+)
 errors = Console(stderr=True, highlight=False)
 
 

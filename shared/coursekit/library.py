@@ -63,7 +63,9 @@ def needs_verdict(mylab: Path, exercise: Exercise) -> bool:
     """Whether the file is the one on record and its checks are not."""
     record = records(mylab)[exercise.symbol]
     path = promoted_path(mylab, exercise.symbol)
-    return path.is_file() and sha256(path) == record["source_sha256"] and sha256(exercise.week.source / "checks.py") != record["checks_sha256"]
+    return (
+        path.is_file() and sha256(path) == record["source_sha256"] and sha256(exercise.week.source / "checks.py") != record["checks_sha256"]
+    )
 
 
 def answer_of(text: str, imports: str) -> str:

@@ -1,7 +1,8 @@
 """A generic mutator over reference solutions: small wrong changes that a check must notice.
 
 Kinds: operators, comparisons, signs, constants and off-by-one, axes (a `dim`, an index), dropped statements,
-swapped arguments, negated conditions, dropped keyword arguments, `and`/`or`. Docstrings, annotations, and messages of errors are left alone.
+swapped arguments, negated conditions, dropped keyword arguments, `and`/`or`. Docstrings, annotations, and messages
+of errors are left alone.
 """
 
 from __future__ import annotations
@@ -12,12 +13,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 OPERATORS: dict[type, type] = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.MatMult: ast.Mult,
-    ast.Pow: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.MatMult: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.FloorDiv,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
 }
 COMPARISONS: dict[type, type] = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
 }
 
 
@@ -96,7 +113,9 @@ def changes(node: ast.AST) -> list[tuple[str, Callable[[ast.AST], object]]]:
     if isinstance(node, ast.BoolOp):
         found.append(("and/or", lambda n: setattr(n, "op", ast.Or() if isinstance(n.op, ast.And) else ast.And())))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.Not)) and not isinstance(node.operand, ast.Constant):
-        found.append(("sign", lambda n: setattr(n, "op", ast.UAdd()) if isinstance(n.op, ast.USub) else n.__dict__.update(vars(double_negation(n)))))
+        found.append(
+            ("sign", lambda n: setattr(n, "op", ast.UAdd()) if isinstance(n.op, ast.USub) else n.__dict__.update(vars(double_negation(n))))
+        )
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
         found.append(("constant", lambda n: setattr(n.operand, "value", n.operand.value + 1)))
     if isinstance(node, ast.Constant):

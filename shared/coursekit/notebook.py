@@ -81,7 +81,8 @@ class Review:
             print(f"\x1b[32m✓ {question}: right. {entry.get('right', '')}\x1b[0m")
         else:
             says = [w["say"] for w in entry.get("wrong", []) if same(given, w["answer"], entry.get("tolerance", 0.0))]
-            print(f"\x1b[31m✗ {question}: {given!r} is not right. {says[0] if says else 'Go back to the part of the lesson that it asks about.'}\x1b[0m")
+            says.append("Go back to the part of the lesson that it asks about.")
+            print(f"\x1b[31m✗ {question}: {given!r} is not right. {says[0]}\x1b[0m")
 
 
 def review(week: str) -> Review:
@@ -94,7 +95,7 @@ def same(given: Any, expected: Any, tolerance: float) -> bool:
     if isinstance(expected, str):
         return isinstance(given, str) and given.strip().casefold() == expected.casefold()
     if isinstance(expected, list):
-        given = list(given) if isinstance(given, (list, tuple)) or hasattr(given, "__iter__") and not isinstance(given, str) else [given]
+        given = list(given) if isinstance(given, (list, tuple)) or (hasattr(given, "__iter__") and not isinstance(given, str)) else [given]
         return len(given) == len(expected) and all(same(g, e, tolerance) for g, e in zip(given, expected, strict=True))
     if isinstance(expected, bool) or isinstance(given, bool):
         return given is expected

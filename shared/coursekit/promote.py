@@ -63,7 +63,8 @@ def promote(
 ) -> list[Outcome]:
     """Judge the answers of a graded notebook, visible and hidden cases, together with what is promoted already; install them all.
 
-    `folder` is where the notebook's outcomes lie, for checks of an outcome; its own folder by default. Unanswered exercises stay the reference's. One refused answer (among `only`, where given) installs nothing.
+    `folder` is where the notebook's outcomes lie, for checks of an outcome; its own folder by default. Unanswered exercises
+    stay the reference's. One refused answer (among `only`, where given) installs nothing.
     Raises CourseError where there is no answer at all.
     """
     wanted = only or week.exercises

@@ -25,8 +25,9 @@ MEMORY = 4 * 2**30  # bytes that an answer may take on top of PyTorch itself
 
 # No exercise needs these, and each is a way around the check.
 REACHES_AROUND = frozenset(
-    "_getframe currentframe f_back f_locals f_globals f_code __subclasses__ __globals__ __code__ __closure__ __builtins__ gc ctypes inspect coursekit "
-    "settrace setprofile addaudithook importlib __import__ UNDER_TEST REGISTRY".split()
+    ("_getframe", "currentframe", "f_back", "f_locals", "f_globals", "f_code", "settrace", "setprofile", "addaudithook")
+    + ("__subclasses__", "__globals__", "__code__", "__closure__", "__builtins__", "__import__", "importlib", "gc", "ctypes")
+    + ("inspect", "coursekit", "UNDER_TEST", "REGISTRY")
 )
 REACHES_AROUND_AS_NAME = frozenset({"eval", "exec", "compile", "globals", "vars"})
 
@@ -62,7 +63,9 @@ def read_answer(exercise: Exercise, source: str) -> Verdict | None:
         tree = ast.parse(source)
     except SyntaxError as error:
         line = (error.text or "").strip()
-        return refused("RUN-08", f"Python can't read the cell: {error.msg}", f"line {error.lineno}: `{line}`", "run the cell in the notebook")
+        return refused(
+            "RUN-08", f"Python can't read the cell: {error.msg}", f"line {error.lineno}: `{line}`", "run the cell in the notebook"
+        )
     except (ValueError, RecursionError, MemoryError) as error:
         return refused("RUN-08", "Python can't read the cell", str(error), "is there a strange character in it?")
     if not any(getattr(node, "name", None) == name for node in tree.body):
@@ -72,7 +75,9 @@ def read_answer(exercise: Exercise, source: str) -> Verdict | None:
     defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     plain, reached = names_used(tree)
     for used in sorted(((plain - defined) | reached) & exercise.check.forbids):
-        return refused("RUN-11", f"it uses `{used}`, which is what this exercise asks you to write", hint="build it from simpler operations")
+        return refused(
+            "RUN-11", f"it uses `{used}`, which is what this exercise asks you to write", hint="build it from simpler operations"
+        )
     for used in sorted((plain | reached) & REACHES_AROUND | plain & REACHES_AROUND_AS_NAME):
         return refused("RUN-05", "it does what an exercise has no need for", f"it uses `{used}`", "take that line out")
     return None
@@ -147,7 +152,9 @@ class Runner:
         }
         reply = self.ask(job)
         if reply is None:
-            return refused("RUN-04", "it ended the process that judges it", hint="take out what ends processes, and return a result instead")
+            return refused(
+                "RUN-04", "it ended the process that judges it", hint="take out what ends processes, and return a result instead"
+            )
         return Verdict(**reply)
 
     def closed(self) -> list[Path]:
@@ -175,12 +182,17 @@ class Runner:
         command = [sys.executable, "-m", "coursekit.worker"]
         environment = {
             **{k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")},
-            "PYTHONPATH": str(paths.SHARED), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONDONTWRITEBYTECODE": "1",
-            "HF_HUB_OFFLINE": "1", "HYBRIDLAB_MYLAB": "", "JPY_PARENT_PID": "",
+            "PYTHONPATH": str(paths.SHARED),
+            "OMP_NUM_THREADS": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HF_HUB_OFFLINE": "1",
+            "HYBRIDLAB_MYLAB": "",
+            "JPY_PARENT_PID": "",
         }
         failure = ""
         for attempt in [sandboxed(command, self.week, self.folder), command] if sandbox_works() else [command]:
-            log = tempfile.TemporaryFile("w+")
+            log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (the worker writes to it as long as it lives)
             process = subprocess.Popen(
                 attempt, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, start_new_session=True
             )

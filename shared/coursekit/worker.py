@@ -10,10 +10,12 @@ test taken out (`stub.strip_bodies`), and an audit hook refuses to open its file
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import io
 import json
 import linecache
 import os
@@ -127,7 +129,18 @@ class Guard:
     """The audit hook: what an answer has no need for is refused with a sentence, from its first line on."""
 
     STARTS = ("os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen", "pty.spawn")
-    CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")
+    CHANGES = (
+        "os.remove",
+        "os.rename",
+        "os.rmdir",
+        "os.mkdir",
+        "os.chmod",
+        "os.chown",
+        "os.link",
+        "os.symlink",
+        "os.truncate",
+        "shutil.rmtree",
+    )
 
     def __init__(self, closed: list[str]):
         self.on = False
@@ -181,7 +194,9 @@ def explain(error: BaseException, source: str) -> dict[str, Any]:
     if isinstance(error, Refused):
         return verdict("RUN-05", "it does what an exercise has no need for", str(error), "take that line out")
     if isinstance(error, MemoryError) or "can't allocate memory" in text or "bad_alloc" in text:
-        return verdict("RUN-03", "it asks for more memory than an exercise may use", where(error, text), "look at the shapes of what you build")
+        return verdict(
+            "RUN-03", "it asks for more memory than an exercise may use", where(error, text), "look at the shapes of what you build"
+        )
     if isinstance(error, OSError) and error.errno == 27:  # EFBIG: the limit on what it prints or writes
         return verdict("RUN-10", f"it prints or writes more than {OUTPUT_LIMIT >> 20} MiB", where(error), "take the print out of the loop")
     if isinstance(error, NotImplementedError):
@@ -206,8 +221,7 @@ def child(job: dict[str, Any], own: str, answer_fd: int, output_fd: int) -> None
     os.setsid()
     os.dup2(output_fd, 1)
     os.dup2(output_fd, 2)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False, buffering=1)
-    sys.stdin = open(os.devnull)
+    sys.stdout, sys.stderr, sys.stdin = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1), io.StringIO()
     os.environ["HYBRIDLAB_MYLAB"] = job["mylab"]
     if job["folder"]:
         os.environ["COURSE_NOTEBOOK_FOLDER"] = job["folder"]
@@ -224,10 +238,8 @@ def child(job: dict[str, Any], own: str, answer_fd: int, output_fd: int) -> None
     signal.setitimer(signal.ITIMER_REAL, seconds)
     result = judge(job)
     signal.setitimer(signal.ITIMER_REAL, 0)
-    try:
+    with contextlib.suppress(OSError):
         sys.stdout.flush()
-    except OSError:
-        pass
     os.write(answer_fd, json.dumps(result).encode())
     os._exit(0)
 
@@ -302,17 +314,17 @@ def read_until(fd: int, deadline: float) -> dict[str, Any] | None:
 
 def stop(pid: int) -> None:
     for kill in (os.killpg, os.kill):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 def died(status: int, late: bool, seconds: float) -> dict[str, Any]:
     if late:
         return verdict("RUN-02", f"it did not finish within {seconds:g} s", hint="is there a loop that never ends?")
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGKILL:
-        return verdict("RUN-06", f"its process was ended by {signal.Signals(os.WTERMSIG(status)).name}", hint="run the cell in the notebook")
+        return verdict(
+            "RUN-06", f"its process was ended by {signal.Signals(os.WTERMSIG(status)).name}", hint="run the cell in the notebook"
+        )
     return verdict("RUN-04", "it ended the process that judges it", hint="take out os._exit and the like, and return a result instead")
 
 

@@ -72,8 +72,11 @@ def records(folder: Path | None) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        warnings.warn(f"{folder}/{RECORDS} can't be read ({error}); the reference library is used. "
-                      "Run `course library` to mend it.", LibraryWarning, stacklevel=2)
+        warnings.warn(
+            f"{folder}/{RECORDS} can't be read ({error}); the reference library is used. Run `course library` to mend it.",
+            LibraryWarning,
+            stacklevel=2,
+        )
         return {}
 
 
@@ -131,7 +134,10 @@ def exercise(reference: T) -> T:
         else:
             REGISTRY[symbol] = Entry(symbol, reference, "learner")
             return learners
-    warnings.warn(f"your {symbol} is not used, since {why_not}; the reference takes its place. "
-                  "Run `course library` to check it again.", LibraryWarning, stacklevel=2)
+    warnings.warn(
+        f"your {symbol} is not used, since {why_not}; the reference takes its place. Run `course library` to check it again.",
+        LibraryWarning,
+        stacklevel=2,
+    )
     REGISTRY[symbol] = Entry(symbol, reference, "reference", why_not)
     return reference

@@ -24,13 +24,22 @@ def library(
         console.print(verdict.text, markup=False, soft_wrap=True)
     parts = bill_of_materials(course)
     if as_json:
-        print(json.dumps([{"symbol": p.exercise.symbol, "week": p.exercise.week.name, "origin": p.origin, "note": p.note, "time": p.time} for p in parts]))
+        print(
+            json.dumps(
+                [
+                    {"symbol": p.exercise.symbol, "week": p.exercise.week.name, "origin": p.origin, "note": p.note, "time": p.time}
+                    for p in parts
+                ]
+            )
+        )
         return
     table = Table("week", "part of hybridlab", "whose", "since", title="Bill of materials")
     colour = {"learner": "green", "set aside": "red", "reference": "dim"}
     for part in parts:
         whose = {"learner": "yours", "set aside": f"reference (yours set aside: {part.note})", "reference": "reference"}[part.origin]
-        table.add_row(part.exercise.week.name, part.exercise.symbol.removeprefix("hybridlab."), f"[{colour[part.origin]}]{whose}", part.time)
+        table.add_row(
+            part.exercise.week.name, part.exercise.symbol.removeprefix("hybridlab."), f"[{colour[part.origin]}]{whose}", part.time
+        )
     console.print(table)
     mine = sum(part.origin == "learner" for part in parts)
     console.print(f"{mine} of {len(parts)} parts are yours.")

@@ -21,7 +21,9 @@ def promote(
     graded = graded_notebook(unit)
     outcomes = install(unit, graded, only=[unit.exercise(name) for name in exercises or []], folder=WORKSPACE / unit.name)
     for name in changed_since(unit, graded):
-        console.print(f"[yellow]Note:[/yellow] {name} in your notebook is no longer what was graded; `course grade` and promote again for the new one.")
+        console.print(
+            f"[yellow]Note:[/yellow] {name} in your notebook is no longer what was graded; grade and promote again for the new one."
+        )
     for outcome in outcomes:
         name = f"[bold]{outcome.exercise.id}[/bold]"
         if outcome.state == "promoted":
@@ -32,7 +34,9 @@ def promote(
         elif outcome.state == "unanswered":
             console.print(f"· {name} has no answer yet; the reference stays.")
     if any(outcome.state == "refused" for outcome in outcomes):
-        console.print("Nothing was changed. Mend what is named above, `course grade` again, then promote;"
-                      f" or name the exercises that are right: `course promote {unit.name} <exercise>`.")
+        console.print(
+            "Nothing was changed. Mend what is named above, `course grade` again, then promote;"
+            f" or name the exercises that are right: `course promote {unit.name} <exercise>`."
+        )
         raise typer.Exit(1)
     console.print("`course library` shows which parts of the library are yours.")

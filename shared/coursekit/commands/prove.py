@@ -34,7 +34,8 @@ def prove(
         faults += bool(proof.faults)
         killed = f", {proof.killed} of {proof.killed + len(proof.alive)} mutants killed, {proof.equivalent} equivalent" if mutants else ""
         mark = "[red]✗[/red]" if proof.faults else "[green]✓[/green]"
-        console.print(f"{mark} {proof.exercise.week.name} [bold]{proof.exercise.id}[/bold]: {proof.mistakes} mistakes{killed}, {proof.seconds:.1f} s a check")
+        name = f"{proof.exercise.week.name} [bold]{proof.exercise.id}[/bold]"
+        console.print(f"{mark} {name}: {proof.mistakes} mistakes{killed}, {proof.seconds:.1f} s a check")
         for line in [*proof.faults, *(f"alive: {label}" for label in proof.alive)]:
             console.print(f"    {line}", markup=False, soft_wrap=True)
     raise typer.Exit(1 if faults else 0)
