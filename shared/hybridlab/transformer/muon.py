@@ -4,11 +4,10 @@ Notable:
 - one optimizer for the whole model: groups made by `muon_groups` say which parameters Muon moves and which AdamW does
   (embeddings, the output head, gains and biases are no maps from one hidden space to another);
 - matrices of one shape are orthogonalized together, as one batch;
-- everything stays in the parameter's own dtype. The original runs its iteration in bfloat16, which a CPU without
-  bfloat16 units does not thank it for.
+- everything stays in the parameter's own dtype. The original iterates in bfloat16, which many CPUs compute slowly.
 
-Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), and the scale of the step
-from Liu et al., arXiv 2502.16982. torch.optim.Muon is the oracle of the tests.
+Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); Liu et al., 2502.16982, for
+the same at scale. torch.optim.Muon is the oracle of the tests.
 """
 
 from collections import defaultdict
@@ -20,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hybridlab.exercise import exercise
 from hybridlab.transformer.optim import adamw_step
 
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -29,20 +29,30 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 QUINTIC = (3.4445, -4.7750, 2.0315)  # steepest at zero, so small singular values grow fastest
 
 
-@torch.no_grad()
-def orthogonalize(matrices: Float[Tensor, "... rows columns"], steps: int = 5) -> Float[Tensor, "... rows columns"]:
-    """The nearest orthogonal matrix, roughly: every singular value is driven into about 0.7 … 1.2.
+@exercise
+def orthogonalize(matrices: Float[Tensor, "*n rows columns"], steps: int = 5) -> Float[Tensor, "*n rows columns"]:
+    """The nearest orthogonal matrix, roughly: every singular value is driven towards 1, the singular vectors stay.
 
-    Newton–Schulz: a polynomial in the matrix moves its singular values and leaves its singular vectors alone. Five
-    steps need fifteen matrix products and no decomposition. A zero matrix stays zero.
+    Newton–Schulz in `steps` rounds, with (a, b, c) = QUINTIC:
+
+        X = G / (‖G‖ + 1e-7)                     ‖G‖: the square root of the sum of all squares of one matrix
+        X = a X + (b A + c A A) X,   A = X Xᵀ    in each round
+
+    Each round sends every singular value s to a s + b s³ + c s⁵. Five rounds bring what is not tiny to 0.7 … 1.2, with
+    matrix products alone. Leading axes hold several matrices, and each is treated on its own. A matrix with more rows
+    than columns is transposed first and back again at the end: the result is the same, and A, rows by rows, is the
+    smaller square of the two. A zero matrix stays zero. The input is not changed; shape and dtype are kept.
+
+    Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024).
     """
     a, b, c = QUINTIC
-    wide = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices  # the smaller square is cheaper
-    x = wide / (torch.linalg.matrix_norm(wide, keepdim=True) + 1e-7)  # singular values at most 1
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(steps):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x.mT if wide is not matrices else x
+    return x.mT if tall else x
 
 
 def muon_groups(model: nn.Module, *, lr: float = 0.02, adamw_lr: float = 3e-3, **options: Any) -> list[dict[str, Any]]:
