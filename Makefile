@@ -27,7 +27,6 @@ lint: env ## style of the code, the scripts and the masters
 	@$(PY) scripts/lint.py
 
 test: env lint ## prove everything: checks, notebooks, grading, JupyterLab in a browser
-	@$(COURSE) build
 	@$(COURSE) build --check
 	@OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) -m "not soak"
 

@@ -53,7 +53,7 @@ def count_week(week: Week) -> Count:
         correct=kinds.count("correct"),
         broken=kinds.count("broken"),
         questions=sum(line.startswith("[q") for line in review.read_text("utf-8").splitlines()) if review.is_file() else 0,
-        in_step=all(built.in_step() for built in build_week(week)),
+        in_step=all(built.in_step() for built in build_week(week) if built.path.is_relative_to(week.folder)),
     )
 
 

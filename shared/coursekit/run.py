@@ -199,7 +199,7 @@ def _end(process: subprocess.Popen):
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(family, timeout=2)
-    process.kill()
+    os.kill(process.pid, signal.SIGKILL)  # not process.kill(), which may reap it and lose its usage
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage
@@ -220,8 +220,10 @@ def _why(status: str, output: Path, log: Path, limit: float) -> str:
 
 
 def _at_cell(output: Path) -> str:
-    for cell in _cells(output):
-        if cell.get("metadata", {}).get("papermill", {}).get("status") == "running":
+    """The last cell that had been started and never came back."""
+    for cell in reversed(_cells(output)):
+        metadata = cell.get("metadata", {})
+        if metadata.get("papermill", {}).get("start_time") and "shell.execute_reply" not in metadata.get("execution", {}):
             return f" in cell {cell.get('id')!r}"
     return ""
 
