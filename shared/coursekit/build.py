@@ -13,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from coursekit.catalogue import broken_source
 from coursekit.course import Exercise, Week
 from coursekit.master import Cell, read_master
+from coursekit.messages import catalogue_path, languages, read_catalogue, translate
 from coursekit.stub import marked, reference_source, stub
 
 Variant = Literal["release", "nbgrader", "solved"]
@@ -42,15 +43,21 @@ def build_week(week: Week) -> list[Built]:
     built = []
     for name in week.notebooks:
         built.append(Built(week.release(name), notebook_text(week, name, "release")))
+        for language in languages(week, name):
+            built.append(Built(week.release(f"{name}.{language}"), notebook_text(week, name, "release", language)))
         if name == week.graded:
             built.append(Built(week.nbgrader_source(name), notebook_text(week, name, "nbgrader")))
             built.append(Built(week.solved(name), notebook_text(week, name, "solved")))
     return built
 
 
-def notebook_text(week: Week, name: str, variant: Variant) -> str:
+def notebook_text(week: Week, name: str, variant: Variant, language: str = "") -> str:
+    """A notebook's JSON; its prose in `language`, where one is given that has a catalogue."""
+    masters = read_master(week.source / f"{name}.py")
+    if language:
+        masters = translate(masters, read_catalogue(catalogue_path(week, name, language)))
     cells = []
-    for cell in read_master(week.source / f"{name}.py"):
+    for cell in masters:
         cells += render(cell, week, variant, graded=name == week.graded)
     notebook = new_notebook(cells=cells, metadata={"kernelspec": KERNEL, "language_info": LANGUAGE})
     course = {"week": week.name, "notebook": name}

@@ -25,9 +25,8 @@ MEMORY = 4 * 2**30  # bytes that an answer may take on top of PyTorch itself
 
 # No exercise needs these, and each is a way around the check.
 REACHES_AROUND = frozenset(
-    ("_getframe", "currentframe", "f_back", "f_locals", "f_globals", "f_code", "settrace", "setprofile", "addaudithook")
-    + ("__subclasses__", "__globals__", "__code__", "__closure__", "__builtins__", "__import__", "importlib", "gc", "ctypes")
-    + ("inspect", "coursekit", "UNDER_TEST", "REGISTRY")
+    """_getframe currentframe f_back f_locals f_globals f_code settrace setprofile addaudithook importlib gc ctypes inspect coursekit
+    __subclasses__ __globals__ __code__ __closure__ __builtins__ __import__ UNDER_TEST REGISTRY""".split()  # noqa: SIM905
 )
 REACHES_AROUND_AS_NAME = frozenset({"eval", "exec", "compile", "globals", "vars"})
 
