@@ -35,7 +35,8 @@ from coursekit.checks import Check, load_checks
 from coursekit.mistake import Mistake
 from coursekit.stub import module_path, strip_bodies
 
-PRELOAD = ("math", "numpy", "torch", "torch.nn.functional", "jaxtyping", "einops")
+# torch.optim and the meta device import torch._dynamo on their first use, which takes a second and replaces torch.manual_seed
+PRELOAD = ("math", "numpy", "torch", "torch.nn.functional", "torch._dynamo", "jaxtyping", "einops")
 WATCHED = ("torch", "torch.nn.functional", "torch.nn", "numpy", "math", "builtins", "coursekit.checks", "coursekit.mistake")
 OUTPUT_LIMIT = 16 * 2**20  # bytes that an answer may print or write to its own folder
 GRACE = 2.0  # seconds between the time limit's exception and the kill
