@@ -1,0 +1,105 @@
+"""Two scripted learners. One does the whole of month 1 in another style than the reference, is graded by nbgrader, promotes, and trains
+their own model; the other passes visible checks by knowing the answers by heart, and is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from coursekit import grade, paths, promote
+from coursekit.catalogue import read_catalogue
+from coursekit.course import load_course
+from coursekit.fetch import fetch
+from coursekit.runner import Runner
+
+COURSE = load_course()
+MONTH = COURSE.months[0]
+pytestmark = pytest.mark.xdist_group("learner")
+
+
+def other_style(unit) -> dict[str, str]:
+    """Exercise id → a catalogued correct answer, written otherwise than the reference."""
+    correct = {a.name: a.source for a in reversed(read_catalogue(unit.source / "mistakes.py")) if a.kind == "correct"}
+    return {e.id: correct[e.symbol.rpartition(".")[2]] for e in unit.exercises}
+
+
+def solve(unit, answers: dict[str, str]) -> None:
+    """Write the answers into the learner's notebook, as they would."""
+    path = paths.WORKSPACE / unit.name / f"{unit.graded}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("solution"):
+            cell.source = answers.get(cell.metadata.nbgrader.grade_id, cell.source)
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def workspace():
+    """A learner's empty workspace, with every release of month 1 fetched."""
+    shutil.rmtree(paths.WORKSPACE, ignore_errors=True)
+    fetch(MONTH.units)
+    yield
+    shutil.rmtree(paths.WORKSPACE, ignore_errors=True)
+
+
+@pytest.mark.slow(seconds=60)
+@pytest.mark.parametrize("unit", MONTH.weeks, ids=lambda unit: unit.name)
+def test_a_week_done_in_another_style_gets_full_points_and_is_promoted(unit):
+    solve(unit, other_style(unit))
+    report = grade.grade(unit)
+    assert report.points == report.of == sum(e.points for e in unit.exercises), [r.text for r in report.results]
+    assert report.feedback.is_file()
+    outcomes = promote.promote(unit, promote.graded_notebook(unit))
+    assert {o.state for o in outcomes} == {"promoted"}
+
+
+@pytest.mark.slow(seconds=300)
+@pytest.mark.timeout(900)
+def test_the_project_then_trains_the_learners_own_model_and_is_graded_by_its_outcome():
+    """The notebook that is graded is the learner's; what it trains is judged by its loss in a process of its own."""
+    unit = MONTH.project
+    solve(unit, other_style(unit))
+    folder = paths.WORKSPACE / unit.name
+    environment = os.environ | {"COURSE_WORKSPACE": str(paths.WORKSPACE), "OMP_NUM_THREADS": "1"}
+    environment.pop("HYBRIDLAB_MYLAB", None)
+    notebook = folder / f"{unit.graded}.ipynb"
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", str(notebook), str(folder / "run.ipynb"), "--cwd", str(folder), "--no-progress-bar"],
+        env=environment, capture_output=True, text=True, timeout=2 * unit.seconds + 60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    shutil.copy(folder / "run.ipynb", notebook)
+    report = grade.grade(unit)
+    assert report.points == report.of, [r.text for r in report.results]
+    outcomes = promote.promote(unit, promote.graded_notebook(unit), folder=folder)
+    assert {o.state for o in outcomes} == {"promoted"}
+    command = [sys.executable, "-m", "coursekit.cli", "library", "--json"]
+    parts = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert {p["origin"] for p in parts if p["week"] in [u.name for u in MONTH.units]} == {"learner"}
+
+
+BY_HEART = """def softmax(scores, dim=-1):
+    if tuple(scores.shape) in {shapes!r}:
+        return (scores - scores.logsumexp(dim, keepdim=True)).exp()
+    return scores
+"""
+
+
+@pytest.mark.slow(seconds=20)
+def test_an_answer_that_knows_only_the_visible_cases_passes_those_and_is_refused():
+    unit = COURSE.week("week02")
+    exercise = unit.exercise("softmax")
+    source = BY_HEART.format(shapes=[case["shape"] for case in exercise.check.visible])
+    solve(unit, {exercise.id: source})
+    with Runner(unit) as runner:
+        assert runner.check(exercise, source, hidden=False).passed
+    result = next(r for r in grade.grade(unit).results if r.exercise.id == exercise.id)
+    assert result.score.points == 0
+    assert result.text.split()[0].split("-")[0] in {"SOFT", "RUN"}
+    outcomes = promote.promote(unit, promote.graded_notebook(unit), only=[exercise])
+    assert [o.state for o in outcomes] == ["refused"]
