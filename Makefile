@@ -9,13 +9,13 @@ COURSE := .venv/bin/course
 PYTEST := $(PY) -m pytest
 # Two at a time, one thread each: the tests that start a browser or measure time share one group.
 PARALLEL := -n 2 --dist loadgroup
-export TORCH PYTHON
+export PYTHON
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 env: ## make or mend the environment (.venv); the other commands do it by themselves
-	@sh scripts/env.sh
+	@sh scripts/env.sh $(if $(filter cpu,$(TORCH)),--cpu-torch)
 
 learn: env ## open the course in JupyterLab (COURSE_PORT=8888 chooses the port)
 	@exec $(COURSE) learn

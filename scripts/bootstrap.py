@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 NEEDED_GB = 6
+TEXTS = "hybridlab.data.shakespeare"
 
 #: What pip says → what to tell the user. The first that occurs wins.
 CAUSES = (
@@ -93,7 +94,14 @@ class Environment:
             self._pip_install("--no-deps", "--no-build-isolation", "-e", str(self.root))
             self._run_or_fail("-m", "hybridlab.runtime", "install-kernel")
             self.stamp.write_text(json.dumps(self.key()))
+            self._fetch_texts()
             self._say(4, "the environment is ready")
+
+    def _fetch_texts(self) -> None:
+        """Bring the texts that notebooks train on. Without them everything else works, so a failure stops nothing."""
+        done = subprocess.run([str(self.python), "-m", TEXTS], cwd=self.root, capture_output=True, text=True)
+        if done.returncode:
+            self._print(f"      the plays could not be fetched now; the month's project tries again ({_last_line(done.stderr)})")
 
     def _made_with(self) -> str:
         """The Python that the environment was made with, as its pyvenv.cfg says; empty where there is none."""
@@ -173,8 +181,7 @@ class Environment:
             if found := re.search(pattern, text):
                 words = {"needed": NEEDED_GB, "venv": self._short(self.venv), "python": platform.python_version()}
                 return sentence.format(**words, system=f"{platform.system()} {platform.machine()}", **found.groupdict())
-        last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no output")
-        return f"{otherwise} ({last[:200]}): read {self._short(self.log)}, or delete {self._short(self.venv)} and run this again."
+        return f"{otherwise} ({_last_line(text)}): read {self._short(self.log)}, or delete {self._short(self.venv)} and run this again."
 
     @contextlib.contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
@@ -243,6 +250,10 @@ def _is_complete(info: Path) -> bool:
         return False
     files = (line.rsplit(",", 2)[0].strip('"') for line in record.splitlines() if line)
     return all((info.parent / file).exists() for file in files if not file.endswith(".pyc"))
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip()[:200] for line in reversed(text.splitlines()) if line.strip()), "no output")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
