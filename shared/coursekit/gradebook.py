@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +51,31 @@ def prepare() -> Path:
     (root / "exchange").mkdir(parents=True, exist_ok=True)
     for name in ("source", "release", "submitted", "autograded", "feedback"):
         (root / name).mkdir(exist_ok=True)
-    config = CONFIG.format(course_id=COURSE_ID, exchange='root / "exchange"', assignments="root.parent")
+    config = CONFIG.format(course_id=COURSE_ID, exchange=f"Path({str(exchange())!r})", assignments="root.parent")
     path = root / "nbgrader_config.py"
     if not path.is_file() or path.read_text("utf-8") != config:
         salvage.write_text(config, path)
     return root
+
+
+def exchange() -> Path:
+    """Where Assignment List fetches from and submits to: the learner's own folder, or that of a class that they have joined."""
+    try:
+        joined = json.loads((paths.WORKSPACE / ".course" / "class.json").read_text("utf-8"))["exchange"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return folder() / "exchange"
+    return Path(joined) if Path(joined).is_dir() else folder() / "exchange"
+
+
+def offer(weeks: list[Week]) -> None:
+    """Show the fetched weeks in Assignment List, for who learns alone; in a class, the instructor releases them."""
+    if exchange() != folder() / "exchange":
+        return
+    ours = exchange() / COURSE_ID
+    (ours / "inbound").mkdir(parents=True, exist_ok=True)
+    for week in weeks:
+        if (paths.WORKSPACE / week.name).is_dir():
+            salvage.write_text(week.release(week.graded).read_text("utf-8"), ours / "outbound" / week.name / f"{week.graded}.ipynb")
 
 
 def open_course(week: Week) -> Any:
@@ -66,7 +87,7 @@ def open_course(week: Week) -> Any:
 
     root = prepare()
     config = Config()
-    configure(config, root=root, course_id=COURSE_ID, exchange=root / "exchange", assignments=paths.WORKSPACE)
+    configure(config, root=root, course_id=COURSE_ID, exchange=exchange(), assignments=paths.WORKSPACE)
     config.RunChecks.folder = str(paths.WORKSPACE / week.name)
     config.NbGraderAPI.log_level = logging.WARNING
     return NbGraderAPI(CourseDirectory(config=config), config=config)

@@ -14,10 +14,12 @@ from typing import Any
 import nbgrader.apps.validateapp
 import nbgrader.validator
 from nbconvert.filters import ansi2html
+from nbformat import NotebookNode
 from nbgrader.server_extensions.validate_assignment import handlers
 from tornado import web
 
 from coursekit import salvage
+from coursekit.course import Week
 from coursekit.errors import CourseError
 from coursekit.nbgrader_checks import MendNotebook, RunChecks, week_of
 
@@ -40,8 +42,14 @@ class CourseValidator(nbgrader.validator.Validator):
             return {"failed": [{"source": "", "error": ansi2html(str(error)), "raw_error": str(error)}]}
         failed = self._get_failed_cells(notebook)
         errors = {cell.id: self._extract_error(cell) for cell in failed}
-        results = [{"source": cell.source.strip(), "error": ansi2html(errors[cell.id]), "raw_error": errors[cell.id]} for cell in failed]
+        results = [{"source": title(week, cell), "error": ansi2html(errors[cell.id]), "raw_error": errors[cell.id]} for cell in failed]
         return {"failed": results} if results else {}
+
+
+def title(week: Week, cell: NotebookNode) -> str:
+    """What the dialog calls a check cell."""
+    exercise = week.exercise(salvage.grade_id(cell).removesuffix("-check"))
+    return f"{exercise.id} · {exercise.symbol.rpartition('.')[2]} · {exercise.points} point{'s' * (exercise.points != 1)}"
 
 
 @web.authenticated

@@ -23,7 +23,7 @@ from coursekit import salvage
 from coursekit.course import Week, load_course
 from coursekit.errors import CourseError
 from coursekit.mend import mend_graded, release_of
-from coursekit.runner import Runner, Verdict
+from coursekit.runner import Runner, Verdict, sandbox_works
 from coursekit.salvage import grade_id
 
 NOTES = "notes"  # notebook.metadata.course.notes: what mending found, for the feedback
@@ -55,6 +55,8 @@ class RunChecks(NbGraderPreprocessor):
 
     folder = Unicode(help="Where the notebook wrote its outcomes; default: where the notebook lies.").tag(config=True)
 
+    sandbox_required = Bool(False, help="Refuse to judge anything where bubblewrap does not work.").tag(config=True)
+
     @default("hidden")
     def _hidden_default(self) -> bool:
         return os.environ.get("NBGRADER_EXECUTION") != "validate"
@@ -63,6 +65,8 @@ class RunChecks(NbGraderPreprocessor):
         week = week_of(nb, resources.get("nbgrader", {}).get("assignment", ""))
         if week is None:
             raise CourseError("this notebook belongs to no week of the course: its metadata names none.")
+        if self.sandbox_required and not sandbox_works():
+            raise CourseError("bubblewrap is not installed or not allowed here, and other people's code is not run without it: sudo apt install bubblewrap.")
         answers = {grade_id(cell): cell.source for cell in nb.cells if utils.is_solution(cell)}
         notes = nb.metadata.get("course", {}).get(NOTES, [])
         folder = self.folder or resources.get("metadata", {}).get("path", "")
@@ -120,8 +124,14 @@ def salvage_submissions(assignment: str, student: str, notebooks: list[str]) -> 
             salvage.write(found.notebook, notebook)
 
 
-def configure(config: Config, *, root: Path, course_id: str, exchange: Path, assignments: Path) -> None:
-    """Set everything that nbgrader needs to run this course from the folder `root`."""
+def configure(config: Config, *, root: Path, course_id: str, exchange: Path, assignments: Path, of_others: bool = False) -> None:
+    """Set everything that nbgrader needs to run this course from the folder `root`.
+
+    `of_others`: what is graded is other people's, so it is judged in a sandbox or not at all.
+    """
+    config.RunChecks.sandbox_required = of_others
+    config.HTMLExporter.sanitize_html = True  # feedback and Formgrader show what students wrote
+    config.CourseDirectory.max_file_size = config.CourseDirectory.max_dir_size = 500_000  # kB: a notebook with a flood of output is still collected
     config.CourseDirectory.root = str(root)
     config.CourseDirectory.course_id = course_id
     config.CourseDirectory.db_url = f"sqlite:///{root}/gradebook.db"

@@ -13,10 +13,11 @@ from coursekit import fetch, gradebook, home, paths, salvage
 from coursekit.course import load_course
 
 SERVER = {
-    "ServerApp": {"jpserver_extensions": {"coursekit.jupyter": True}, "allow_root": True},
+    "ServerApp": {"jpserver_extensions": {"coursekit.jupyter": True, "jupyterlab_jupytext": False}, "allow_root": True},
     "ContentsManager": {"allow_hidden": True},  # Formgrader links into .nbgrader
     "LabApp": {"check_for_updates_class": "jupyterlab.NeverCheckForUpdate", "news_url": None},
 }
+PAGE = {"disabledExtensions": {"@jupyter/nbgrader:create-assignment": True}}  # an instructor's tool; in the way of a learner
 SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
 
@@ -24,30 +25,28 @@ def prepare() -> list[fetch.Fetched]:
     """Fetch what is missing or new, write Home.ipynb, and configure nbgrader; what `course learn` does before it starts."""
     fetched = fetch.fetch(load_course().units)
     root = gradebook.prepare()
+    gradebook.offer(load_course().units)
     home.build()
-    for path, content in ((root / "jupyter_server_config.json", SERVER), (root / "settings" / "overrides.json", SETTINGS)):
-        text = json.dumps(content, indent=1) + "\n"
-        if not path.is_file() or path.read_text("utf-8") != text:
-            salvage.write_text(text, path)
+    for name, content in (("jupyter_server_config.json", SERVER), ("settings/overrides.json", SETTINGS), ("settings/page_config.json", PAGE)):
+        salvage.write_text(json.dumps(content, indent=1) + "\n", root / name)
     return fetched
 
 
-def command(port: int, *, browser: bool, token: str | None = None) -> list[str]:
-    """JupyterLab's command line: bound to this machine, opening Home.ipynb."""
-    settings = gradebook.folder() / "settings"
-    options = [f"--ServerApp.root_dir={paths.WORKSPACE}", "--LabApp.default_url=/lab/tree/Home.ipynb", "--ServerApp.ip=127.0.0.1"]
+def command(root: Path, settings: Path, page: str, port: int, *, browser: bool, token: str | None = None) -> list[str]:
+    """JupyterLab's command line: bound to this machine, serving `root`, opening `page`."""
+    options = [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{page}", "--ServerApp.ip=127.0.0.1"]
     options += [f"--ServerApp.port={port}", f"--LabServerApp.app_settings_dir={settings}", f"--LabApp.app_settings_dir={settings}"]
     options += [] if browser else ["--no-browser"]
     options += [f"--IdentityProvider.token={token}"] if token is not None else []
     return [str(Path(sys.executable).with_name("jupyter")), "lab", *options]
 
 
-def environment() -> dict[str, str]:
-    """The environment of JupyterLab and of every kernel that it starts."""
+def environment(configuration: Path) -> dict[str, str]:
+    """The environment of JupyterLab and of every kernel that it starts; `configuration` holds nbgrader's and the server's."""
     environ = dict(os.environ)
     prepare_environment(environ)
     known = environ.get("JUPYTER_CONFIG_PATH", "")
-    environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [str(gradebook.folder()), known]))
+    environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [str(configuration), known]))
     environ["COURSE_WORKSPACE"] = str(paths.WORKSPACE)
     environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
     return environ

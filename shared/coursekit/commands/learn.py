@@ -15,7 +15,7 @@ def learn(
 
     from rich.console import Console
 
-    from coursekit import paths, server
+    from coursekit import gradebook, paths, server
 
     console = Console(highlight=False)
     with console.status("getting your workspace ready …"):
@@ -24,5 +24,6 @@ def learn(
         if one.beside:
             console.print(f"{one.path.relative_to(paths.WORKSPACE)} is yours and stays; the course's new version is beside it: {one.beside.name}", soft_wrap=True)
     os.chdir(paths.WORKSPACE)
-    command = server.command(port, browser=browser, token=token)
-    os.execvpe(command[0], command, server.environment())
+    configuration = gradebook.folder()
+    command = server.command(paths.WORKSPACE, configuration / "settings", "Home.ipynb", port, browser=browser, token=token)
+    os.execvpe(command[0], command, server.environment(configuration))
