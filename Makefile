@@ -39,5 +39,6 @@ soak: env ## proofs that take too long for `make test`: load, faults, many seeds
 bench: env ## measure, and write tests/benchmarks/results/ and docs/benchmarks.md
 	@$(PY) -m tests.benchmarks
 
-clean: ## delete what was built (never workspace/)
-	@rm -rf .build .pytest_cache .ruff_cache .mypy_cache
+clean: ## delete what was built (never workspace/, nor the texts that were fetched)
+	@rm -rf .pytest_cache .ruff_cache .mypy_cache
+	@if [ -d .build ]; then find .build -mindepth 1 -maxdepth 1 ! -name data -exec rm -rf {} +; fi

@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 NEEDED_GB = 6
-TEXTS = "hybridlab.data.shakespeare"
+FETCH_TEXTS = "from hybridlab.data.shakespeare import fetch; fetch()"
 
 #: What pip says → what to tell the user. The first that occurs wins.
 CAUSES = (
@@ -99,7 +99,7 @@ class Environment:
 
     def _fetch_texts(self) -> None:
         """Bring the texts that notebooks train on. Without them everything else works, so a failure stops nothing."""
-        done = subprocess.run([str(self.python), "-m", TEXTS], cwd=self.root, capture_output=True, text=True)
+        done = subprocess.run([str(self.python), "-c", FETCH_TEXTS], cwd=self.root, capture_output=True, text=True)
         if done.returncode:
             self._print(f"      the plays could not be fetched now; the month's project tries again ({_last_line(done.stderr)})")
 
