@@ -1,0 +1,1 @@
+"""Retrieval: documents to pages, chunks, embeddings, indexes, and ranked evidence."""
