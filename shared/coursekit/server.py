@@ -13,7 +13,7 @@ from coursekit import fetch, gradebook, home, paths, salvage
 from coursekit.course import load_course
 
 SERVER = {
-    "ServerApp": {"jpserver_extensions": {"coursekit.jupyter": True, "jupyterlab_jupytext": False}, "allow_root": True},
+    "ServerApp": {"jpserver_extensions": {"coursekit.jupyter": True, "jupyterlab_jupytext": False}, "allow_root": True, "answer_yes": True},
     "ContentsManager": {"allow_hidden": True},  # Formgrader links into .nbgrader
     "LabApp": {"check_for_updates_class": "jupyterlab.NeverCheckForUpdate", "news_url": None},
 }
@@ -27,14 +27,16 @@ def prepare() -> list[fetch.Fetched]:
     root = gradebook.prepare()
     gradebook.offer(load_course().units)
     home.build()
-    for name, content in (("jupyter_server_config.json", SERVER), ("settings/overrides.json", SETTINGS), ("settings/page_config.json", PAGE)):
-        salvage.write_text(json.dumps(content, indent=1) + "\n", root / name)
+    for name, content in {"jupyter_server_config": SERVER, "settings/overrides": SETTINGS, "settings/page_config": PAGE}.items():
+        salvage.write_text(json.dumps(content, indent=1) + "\n", root / f"{name}.json")
     return fetched
 
 
-def command(root: Path, settings: Path, page: str, port: int, *, browser: bool, token: str | None = None) -> list[str]:
-    """JupyterLab's command line: bound to this machine, serving `root`, opening `page`."""
-    options = [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{page}", "--ServerApp.ip=127.0.0.1"]
+def command(
+    root: Path, settings: Path, page: str, port: int, *, browser: bool, token: str | None = None, address: str = "127.0.0.1"
+) -> list[str]:
+    """JupyterLab's command line: bound to this machine unless another address is given, serving `root`, opening `page`."""
+    options = [f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{page}", f"--ServerApp.ip={address}"]
     options += [f"--ServerApp.port={port}", f"--LabServerApp.app_settings_dir={settings}", f"--LabApp.app_settings_dir={settings}"]
     options += [] if browser else ["--no-browser"]
     options += [f"--IdentityProvider.token={token}"] if token is not None else []
