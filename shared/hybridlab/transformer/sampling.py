@@ -41,11 +41,11 @@ def filter_logits(
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}: leave it None to keep every token")
     logits = logits / temperature
-    if top_k is not None:
-        kth = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[..., -1:]
+    if top_k is not None and top_k < logits.shape[-1]:
+        kth = logits.topk(top_k).values[..., -1:]
         logits = logits.masked_fill(logits < kth, float("-inf"))
     if top_p is not None and top_p < 1:
-        ordered, order = logits.sort(dim=-1, descending=True)
+        ordered, order = logits.sort(descending=True)
         probabilities = ordered.softmax(dim=-1)
         dropped = probabilities.cumsum(dim=-1) - probabilities >= top_p  # by rank
         logits = logits.masked_fill(dropped.scatter(-1, order, dropped), float("-inf"))  # by token

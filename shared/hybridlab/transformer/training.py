@@ -80,13 +80,14 @@ def train_step(
 
     Source: nanoGPT's train.py, for micro-batches of equal size.
     """
-    counts = [int((targets != -100).sum()) for _, targets in batches]
+    n_counted = sum(int((targets != -100).sum()) for _, targets in batches)
     optimizer.zero_grad()
     loss = 0.0
-    for (inputs, targets), count in zip(batches, counts, strict=True):
-        share = cross_entropy(model(inputs), targets) * (count / sum(counts))
-        share.backward()
-        loss += share.item()
+    for inputs, targets in batches:
+        share = int((targets != -100).sum()) / n_counted
+        part = cross_entropy(model(inputs), targets) * share
+        part.backward()
+        loss += part.item()
     norm = clip_grad_norm(model.parameters(), max_grad_norm).item()
     if not math.isfinite(norm):
         raise FloatingPointError(f"the gradient norm is {norm} at loss {loss}")
