@@ -48,7 +48,8 @@ def examine_notebook(week: Week, name: str, repair: bool) -> Diagnosis | None:
     findings: list[Finding] = []
     source = path
     if not path.is_file():
-        renamed = [p for p in sorted(path.parent.glob("*.ipynb")) if name == week.graded and ".new" not in p.name and is_graded_notebook(p, week)]
+        beside = [p for p in sorted(path.parent.glob("*.ipynb")) if name == week.graded and ".new" not in p.name]
+        renamed = [p for p in beside if is_graded_notebook(p, week)]
         if len(renamed) != 1:
             return Diagnosis(path, (Finding(f"is not there: `course fetch {week.name}` brings it."),))
         source = renamed[0]
@@ -104,7 +105,8 @@ def overlay(base: NotebookNode, cells: list[NotebookNode]) -> None:
     place = 0
     for cell in cells:
         name = grade_id(cell)
-        at = next((i for i, old in enumerate(base.cells) if (grade_id(old) == name if name else not grade_id(old) and old.id == cell.id)), None)
+        key = (name, "" if name else cell.id)
+        at = next((i for i, old in enumerate(base.cells) if (grade_id(old), "" if grade_id(old) else old.id) == key), None)
         if at is None:
             base.cells.insert(place, cell)
             place += 1
@@ -149,7 +151,7 @@ def kernel(prefix: str = sys.prefix) -> list[str]:
     except (OSError, ValueError, KeyError, IndexError):
         return [f"the notebooks' kernel python3 is not described in {path}: {advice}"]
     resolved = shutil.which(command)
-    if resolved is None or Path(command).is_absolute() and Path(command).parent != Path(prefix, "bin"):
+    if resolved is None or (Path(command).is_absolute() and Path(command).parent != Path(prefix, "bin")):
         return [f"the notebooks' kernel python3 starts {command}, which is not this environment's Python: {advice}"]
     return []
 
@@ -159,8 +161,10 @@ def sandbox() -> list[str]:
 
     if sandbox_works():
         return []
-    return ["bubblewrap is not installed or not allowed here: your own code is judged without a sandbox around its process, which is "
-            "fine for yourself. Whoever grades a class needs it: `sudo apt install bubblewrap`."]
+    return [
+        "bubblewrap is not installed or not allowed here: your own code is judged without a sandbox around its process, which is "
+        "fine for yourself. Whoever grades a class needs it: `sudo apt install bubblewrap`."
+    ]
 
 
 def disk(need: float = 1.0) -> list[str]:

@@ -72,7 +72,8 @@ def submission(week: Week) -> Path:
         return path
     candidates = [p for p in sorted(path.parent.glob("*.ipynb")) if is_graded_notebook(p, week)]
     if candidates:
-        raise CourseError(f"{path} is not there, but {candidates[-1].name} beside it is this week's {week.graded}: rename it to {path.name}.")
+        found = candidates[-1].name
+        raise CourseError(f"{path} is not there, but {found} beside it is this week's {week.graded}: rename it to {path.name}.")
     raise CourseError(f"{path} is not there: run `course fetch {week.name}` first.")
 
 

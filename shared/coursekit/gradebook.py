@@ -155,5 +155,6 @@ def read_scores(gradebook: Any, week: Week) -> list[Score] | None:
         notebook = gradebook.find_submission_notebook(week.graded, week.name, STUDENT)
     except MissingEntry:
         return None
-    by_id = {grade.name.removesuffix("-check"): Score(grade.name.removesuffix("-check"), grade.score, grade.max_score) for grade in notebook.grades}
-    return [by_id[e.id] for e in week.exercises if e.id in by_id]
+    by_cell = {grade.name: grade for grade in notebook.grades}
+    graded = [e for e in week.exercises if e.check_id in by_cell]
+    return [Score(e.id, by_cell[e.check_id].score, by_cell[e.check_id].max_score) for e in graded]

@@ -33,6 +33,12 @@ of the library that the rest of the course runs on. You can't break anything her
 Commands like `course grade week01` go into a terminal: *File → New → Terminal*.
 """
 
+REFRESH = """\
+# Run this cell (Shift+Enter) to see your points as they are now.
+from coursekit.home import show_progress
+
+show_progress()"""
+
 COMMANDS = """\
 ## Commands
 
@@ -84,8 +90,8 @@ def our_cells(course: Course) -> list[NotebookNode]:
         pages["plan"] = plan(course, now)
     pages |= {"progress": "## Your points\n\n" + table(course, units)}
     cells = [new_markdown_cell(text, id=OURS + name) for name, text in pages.items()]
-    refresh = "# Run this cell (Shift+Enter) to see your points as they are now.\nfrom coursekit.home import show_progress\n\nshow_progress()"
-    cells += [new_code_cell(refresh, id=f"{OURS}refresh"), new_markdown_cell(COMMANDS.replace("WEEK", short(now.week) if now else "week01"), id=f"{OURS}commands")]
+    commands = COMMANDS.replace("WEEK", short(now.week) if now else "week01")
+    cells += [new_code_cell(REFRESH, id=f"{OURS}refresh"), new_markdown_cell(commands, id=f"{OURS}commands")]
     for cell in cells:
         cell.metadata.update(deletable=False, editable=False)
     return cells
@@ -111,15 +117,14 @@ def next_step(now: UnitProgress | None) -> str:
     if not (paths.WORKSPACE / week.name / f"{week.graded}.ipynb").is_file():
         step = f"Get the notebooks of {week.name}: `course fetch {name}` in a terminal."
     elif now.all_passed:
-        missing = len(week.exercises) - len(now.promoted)
-        step = f"All exercises of {week.name} pass. Make {'them' if missing > 1 else 'the last one'} part of the library: `course promote {name}`."
+        them = "them" if len(week.exercises) - len(now.promoted) > 1 else "the last one"
+        step = f"All exercises of {week.name} pass. Make {them} part of the library: `course promote {name}`."
     elif not now.graded:
         start = f"read {link(week, 'lesson', 'the lesson')}, then open" if not week.is_project else "open"
         step = f"You are at the beginning of {week.name}: {start} {notebook}. When you want to know your points: `course grade {name}`."
     else:
-        left = now.open
-        names = ", ".join(f"`{e.id}`" for e in left)
-        step = f"{len(left)} exercise{'s' * (len(left) > 1)} of {week.name} {'are' if len(left) > 1 else 'is'} open: {names}. Go on in {notebook}."
+        names = ", ".join(f"`{e.id}`" for e in now.open)
+        step = f"Still open in {week.name}: {names}. Go on in {notebook}, then grade it again: `course grade {name}`."
     return f"## Next\n\n{step}"
 
 
@@ -179,7 +184,8 @@ def table(course: Course, units: list[UnitProgress]) -> str:
             count = len(unit.week.exercises)
             points = f"{unit.points:g}" if unit.graded else "–"
             done = " ✓" if unit.done else ""
-            rows.append(f"| {unit.week.name}{done} | {points} of {unit.of:g} | {len(unit.passed)} of {count} | {len(unit.promoted)} of {count} |")
+            solved, mine = f"{len(unit.passed)} of {count}", f"{len(unit.promoted)} of {count}"
+            rows.append(f"| {unit.week.name}{done} | {points} of {unit.of:g} | {solved} | {mine} |")
         total = together(own)
         solved, mine = f"{total.passed} of {total.exercises}", f"{total.promoted} of {total.exercises}"
         rows.append(f"| **{month.name}** | **{total.points:g} of {total.of:g}** | **{solved}** | **{mine}** |")

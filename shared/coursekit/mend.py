@@ -113,7 +113,8 @@ def _duplicates(notebook: NotebookNode, wanted: Mapping[str, NotebookNode]) -> l
             if cell is not kept:
                 _make_ordinary(cell)
         which = "the last one with work in it counts" if edited else "one of them counts"
-        found.append(Finding(f"the cell {name!r} was there {len(copies)} times: {which}, the others are ordinary cells now.", _exercise(name)))
+        text = f"the cell {name!r} was there {len(copies)} times: {which}, the others are ordinary cells now."
+        found.append(Finding(text, _exercise(name)))
     return found
 
 
@@ -136,7 +137,8 @@ def _renamed(notebook: NotebookNode, wanted: Mapping[str, NotebookNode], names: 
         cell = (same or answers)[-1]
         cell.metadata.update(nbformat.from_dict(original.metadata))
         _become(cell, original.cell_type)
-        what = "had lost its name: known again" if same else f"was missing, but another cell defines {names[name]}: that one is the answer now"
+        other = f"was missing, but another cell defines {names.get(name)}: that one is the answer now"
+        what = "had lost its name: known again" if same else other
         found.append(Finding(f"the cell {name!r} {what}.", _exercise(name)))
     return found
 
@@ -158,11 +160,13 @@ def _changed(notebook: NotebookNode, wanted: Mapping[str, NotebookNode], names: 
             continue
         original = wanted[name]
         if cell.cell_type != original.cell_type:
-            found.append(Finding(f"the cell {name!r} had become a {cell.cell_type} cell: it is a {original.cell_type} cell again.", _exercise(name)))
+            text = f"the cell {name!r} had become a {cell.cell_type} cell: it is a {original.cell_type} cell again."
+            found.append(Finding(text, _exercise(name)))
             _become(cell, original.cell_type)
         if name not in names and cell.source != original.source:
             cell.source = original.source
-            found.append(Finding(f"the locked cell {name!r} had been edited: its own text is back. Your code belongs into the exercise cells.", _exercise(name)))
+            text = f"the locked cell {name!r} had been edited: its own text is back. Your code belongs into the exercise cells."
+            found.append(Finding(text, _exercise(name)))
         cell.metadata.update(nbformat.from_dict(original.metadata))
     return found
 

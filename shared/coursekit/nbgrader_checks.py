@@ -23,7 +23,7 @@ from coursekit import salvage
 from coursekit.course import Week, load_course
 from coursekit.errors import CourseError
 from coursekit.mend import mend_graded, release_of
-from coursekit.runner import Runner, Verdict, sandbox_works
+from coursekit.runner import Runner, Verdict
 from coursekit.salvage import grade_id
 
 NOTES = "notes"  # notebook.metadata.course.notes: what mending found, for the feedback
@@ -65,12 +65,10 @@ class RunChecks(NbGraderPreprocessor):
         week = week_of(nb, resources.get("nbgrader", {}).get("assignment", ""))
         if week is None:
             raise CourseError("this notebook belongs to no week of the course: its metadata names none.")
-        if self.sandbox_required and not sandbox_works():
-            raise CourseError("bubblewrap is not installed or not allowed here, and other people's code is not run without it: sudo apt install bubblewrap.")
         answers = {grade_id(cell): cell.source for cell in nb.cells if utils.is_solution(cell)}
         notes = nb.metadata.get("course", {}).get(NOTES, [])
         folder = self.folder or resources.get("metadata", {}).get("path", "")
-        with Runner(week, folder=Path(folder) if folder else None) as runner:
+        with Runner(week, folder=Path(folder) if folder else None, sandbox_required=self.sandbox_required) as runner:
             for cell in nb.cells:
                 if utils.is_grade(cell) and cell.cell_type == "code":
                     exercise = week.exercise(grade_id(cell).removesuffix("-check"))
@@ -131,7 +129,7 @@ def configure(config: Config, *, root: Path, course_id: str, exchange: Path, ass
     """
     config.RunChecks.sandbox_required = of_others
     config.HTMLExporter.sanitize_html = True  # feedback and Formgrader show what students wrote
-    config.CourseDirectory.max_file_size = config.CourseDirectory.max_dir_size = 500_000  # kB: a notebook with a flood of output is still collected
+    config.CourseDirectory.max_file_size = config.CourseDirectory.max_dir_size = 500_000  # kB: a flood of output is still collected
     config.CourseDirectory.root = str(root)
     config.CourseDirectory.course_id = course_id
     config.CourseDirectory.db_url = f"sqlite:///{root}/gradebook.db"
@@ -140,12 +138,28 @@ def configure(config: Config, *, root: Path, course_id: str, exchange: Path, ass
     config.Exchange.assignment_dir = str(assignments)
     config.Autograde.pre_convert_hook = salvage_submissions
     config.Autograde.sanitize_preprocessors = [
-        given.ClearOutput, MendNotebook, given.DeduplicateIds, given.OverwriteKernelspec, given.OverwriteCells, given.CheckCellMetadata,
+        given.ClearOutput,
+        MendNotebook,
+        given.DeduplicateIds,
+        given.OverwriteKernelspec,
+        given.OverwriteCells,
+        given.CheckCellMetadata,
     ]
     config.Autograde.autograde_preprocessors = [
-        RunChecks, given.LimitOutput, given.SaveAutoGrades, given.AssignLatePenalties, given.CheckCellMetadata,
+        RunChecks,
+        given.LimitOutput,
+        given.SaveAutoGrades,
+        given.AssignLatePenalties,
+        given.CheckCellMetadata,
     ]
     config.GenerateAssignment.preprocessors = [
-        given.LockCells, ReleaseCells, given.ClearOutput, given.CheckCellMetadata, given.ComputeChecksums, given.SaveCells,
-        given.ClearHiddenTests, given.ComputeChecksums, given.CheckCellMetadata,
+        given.LockCells,
+        ReleaseCells,
+        given.ClearOutput,
+        given.CheckCellMetadata,
+        given.ComputeChecksums,
+        given.SaveCells,
+        given.ClearHiddenTests,
+        given.ComputeChecksums,
+        given.CheckCellMetadata,
     ]

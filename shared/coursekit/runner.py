@@ -100,11 +100,12 @@ def names_used(tree: ast.AST) -> tuple[set[str], set[str]]:
 class Runner:
     """Judges answers to one week's exercises in a worker process of its own; use it as a context manager.
 
-    `folder` is the notebook's folder, for checks of an outcome that the notebook wrote there.
+    `folder` is the notebook's folder, for checks of an outcome that the notebook wrote there. With `sandbox_required`,
+    as for other people's answers, nothing is judged where bubblewrap does not work.
     """
 
-    def __init__(self, week: Week, *, folder: Path | None = None, seconds: float = SECONDS):
-        self.week, self.folder, self.seconds = week, folder, seconds
+    def __init__(self, week: Week, *, folder: Path | None = None, seconds: float = SECONDS, sandbox_required: bool = False):
+        self.week, self.folder, self.seconds, self.sandbox_required = week, folder, seconds, sandbox_required
         self.process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Runner:
@@ -190,7 +191,7 @@ class Runner:
             "JPY_PARENT_PID": "",
         }
         failure = ""
-        for attempt in [sandboxed(command, self.week, self.folder), command] if sandbox_works() else [command]:
+        for attempt in self.ways_to_start(command):
             log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (the worker writes to it as long as it lives)
             process = subprocess.Popen(
                 attempt, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment, start_new_session=True
@@ -204,6 +205,15 @@ class Runner:
             log.seek(0)
             failure = log.read()
         raise CourseError(f"the process that judges answers did not start: {failure.strip()[-400:]}")
+
+    def ways_to_start(self, command: list[str]) -> list[list[str]]:
+        """The sandbox first; without it only where that is allowed. Raises CourseError where it is neither there nor dispensable."""
+        inside = [sandboxed(command, self.week, self.folder)] if sandbox_works() else []
+        if self.sandbox_required and not inside:
+            raise CourseError(
+                "other people's code is judged in bubblewrap alone, and it does not work here: sudo apt install bubblewrap."
+            )
+        return inside if self.sandbox_required else [*inside, command]
 
 
 def preloads(week: Week) -> list[str]:

@@ -20,6 +20,7 @@ import json
 import linecache
 import os
 import resource
+import secrets
 import select
 import shutil
 import signal
@@ -61,6 +62,7 @@ def judge(job: dict[str, Any]) -> dict[str, Any]:
     try:
         checks = prepare(job, reached)
         declared: Check = checks[symbol]
+        reached["names"] |= names_of((declared.judge.__module__,))
         module = importlib.import_module(symbol.rpartition(".")[0])
         answer = getattr(module, symbol.rpartition(".")[2])
         for case in declared.visible + (declared.hidden if job["hidden"] else ()):
@@ -181,7 +183,7 @@ def names_of(modules: tuple[str, ...]) -> dict[str, dict[str, int]]:
 
 def refuse_replacements(before: dict[str, dict[str, int]]) -> None:
     """Raise Mistake RUN-09 where the answer put something of its own into a library that the check relies on."""
-    now = names_of(WATCHED)
+    now = names_of(tuple(before))
     for module, names in before.items():
         for name, identity in names.items():
             if now.get(module, {}).get(name) != identity:
@@ -217,11 +219,12 @@ def verdict(code: str, what: str, evidence: str = "", hint: str = "") -> dict[st
     return {"passed": False, "code": code, "what": what, "evidence": evidence, "hint": hint}
 
 
-def child(job: dict[str, Any], own: str, answer_fd: int, output_fd: int) -> None:
+def child(job: dict[str, Any], own: str, answer_fd: int, output_fd: int, secret: str) -> None:
     """Set limits, judge, write the verdict, and end."""
     os.setsid()
     os.dup2(output_fd, 1)
     os.dup2(output_fd, 2)
+    keep_only(answer_fd)
     sys.stdout, sys.stderr, sys.stdin = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1), io.StringIO()
     os.environ["HYBRIDLAB_MYLAB"] = job["mylab"]
     if job["folder"]:
@@ -241,8 +244,16 @@ def child(job: dict[str, Any], own: str, answer_fd: int, output_fd: int) -> None
     signal.setitimer(signal.ITIMER_REAL, 0)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
-    os.write(answer_fd, json.dumps(result).encode())
+    os.write(answer_fd, json.dumps({"secret": secret, **result}).encode())
     os._exit(0)
+
+
+def keep_only(answer_fd: int) -> None:
+    """Close the worker's own pipes: an answer reads no other job, and writes no verdict."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.closerange(3, answer_fd)
+    os.closerange(answer_fd + 1, 4096)
 
 
 def limit(kind: int, value: int) -> None:
@@ -280,16 +291,17 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     begin = time.monotonic()
     receive, send = os.pipe()
     own = tempfile.mkdtemp(prefix="answer")
+    secret = secrets.token_hex()
     with tempfile.TemporaryFile() as output:
         pid = os.fork()
         if pid == 0:
             os.close(receive)
             try:
-                child(job, own, send, output.fileno())
+                child(job, own, send, output.fileno(), secret)
             finally:
                 os._exit(1)
         os.close(send)
-        reply = read_until(receive, begin + job["seconds"] + GRACE)
+        reply = read_until(receive, begin + job["seconds"] + GRACE, secret)
         stop(pid)
         _, status = os.waitpid(pid, 0)
         output.seek(0)
@@ -299,7 +311,8 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
     return {**result, "seconds": time.monotonic() - begin, "printed": printed}
 
 
-def read_until(fd: int, deadline: float) -> dict[str, Any] | None:
+def read_until(fd: int, deadline: float, secret: str) -> dict[str, Any] | None:
+    """The child's verdict; None where it wrote none, or something else wrote in its place."""
     chunks = []
     while (left := deadline - time.monotonic()) > 0 and select.select([fd], [], [], left)[0]:
         chunk = os.read(fd, 65536)
@@ -308,9 +321,10 @@ def read_until(fd: int, deadline: float) -> dict[str, Any] | None:
         chunks.append(chunk)
     os.close(fd)
     try:
-        return json.loads(b"".join(chunks))
+        reply = json.loads(b"".join(chunks))
     except ValueError:
         return None
+    return reply if isinstance(reply, dict) and reply.pop("secret", "") == secret else None
 
 
 def stop(pid: int) -> None:

@@ -25,10 +25,14 @@ def init(
 
     console = Console(highlight=False)
     made = create(folder, load_course(), exchange)
-    console.print(f"The class is in {made.root}, with {len(made.weeks)} assignments; README.md there has one page on how to teach it.", markup=False, soft_wrap=True)
-    console.print(f"Students join with: course classroom join {made.exchange}", markup=False, soft_wrap=True)
+    lines = [
+        f"The class is in {made.root}, with {len(made.weeks)} assignments; README.md there has one page on how to teach it.",
+        f"Students join with: course classroom join {made.exchange}",
+    ]
     if not sandbox_works():
-        console.print("[yellow]bubblewrap is not installed or not allowed here: grading a class needs it (sudo apt install bubblewrap).[/yellow]")
+        lines.append("bubblewrap is not installed or not allowed here, and grading a class needs it: sudo apt install bubblewrap.")
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -40,7 +44,8 @@ def join(exchange: Annotated[Path, typer.Argument(help="the class's exchange fol
     from coursekit.classroom import join as join_class
 
     found = join_class(exchange)
-    Console(highlight=False).print(f"You have joined the class of {found}. Start `course learn` again, then: Nbgrader → Assignment List.", markup=False, soft_wrap=True)
+    text = f"You have joined the class of {found}. Start `course learn` again, then: Nbgrader → Assignment List."
+    Console(highlight=False).print(text, markup=False, soft_wrap=True)
 
 
 @app.command("open")

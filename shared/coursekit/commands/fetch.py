@@ -16,12 +16,14 @@ def fetch(
     from coursekit.course import load_course
 
     console, course = Console(highlight=False), load_course()
-    says = {"new": "[green]new[/green]", "same": "as it was", "replaced": "[green]updated[/green]", "beside": "[yellow]yours, kept[/yellow]"}
+    says = {"new": "[green]new", "same": "as it was", "replaced": "[green]updated", "beside": "[yellow]yours, kept"}
     for one in fetching.fetch([course.week(name) for name in weeks] if weeks else course.units):
         console.print(f"{one.path.relative_to(paths.WORKSPACE)}: {says[one.what]}", soft_wrap=True)
         if one.beside:
             console.print(
                 f"  the course's new version is {one.beside.relative_to(paths.WORKSPACE)}; your answers stay in {one.path.name}. "
-                f"`course doctor {one.path.parent.name}` brings its new checks into your notebook.", markup=False, soft_wrap=True,
+                f"`course doctor {one.path.parent.name}` brings its new checks into your notebook.",
+                markup=False,
+                soft_wrap=True,
             )
     home.build()

@@ -27,12 +27,12 @@ def progress(
             count = len(unit.week.exercises)
             points = f"{unit.points:g} / {unit.of:g}" if unit.graded else f"– / {unit.of:g}"
             colour = "green" if unit.all_passed else "default" if unit.graded else "dim"
-            row = (unit.week.name, points, f"{len(unit.passed)} / {count}", f"{len(unit.promoted)} / {count}", str(unit.hints), str(unit.solutions))
-            table.add_row(*row, style=colour)
+            counts = (f"{len(unit.passed)} / {count}", f"{len(unit.promoted)} / {count}", str(unit.hints), str(unit.solutions))
+            table.add_row(unit.week.name, points, *counts, style=colour)
             for exercise in unit.week.exercises if exercises else []:
                 state = "solved" if exercise.id in unit.passed else ""
                 mine = "yours" if exercise.id in unit.promoted else ""
-                table.add_row(f"  {exercise.id} ({exercise.symbol.rpartition('.')[2]})", f"{exercise.points}", state, mine, "", "", style="dim")
+                table.add_row(f"  {exercise.id}", str(exercise.points), state, mine, "", "", style="dim")
         total = together(own)
         cells = (f"{total.points:g} / {total.of:g}", f"{total.passed} / {total.exercises}", f"{total.promoted} / {total.exercises}")
         table.add_row(f"[bold]{month.name}", *cells, "", "", end_section=True)
