@@ -179,7 +179,7 @@ for p in (0, 1, 2):
 fig, axis = plt.subplots(figsize=(7, 2.8), layout="constrained")
 picture = axis.imshow(sinusoidal_positions(64, 48).T, aspect="auto", cmap="RdBu")
 axis.set(xlabel="position", ylabel="column", title="your table: fast waves at the top, slow ones below")
-fig.colorbar(picture, label="value");
+bar = fig.colorbar(picture, label="value")
 
 # %% [markdown] id="rotary-why"
 # ## Wednesday · 5. `apply_rotary`: turn, don't add
@@ -283,7 +283,7 @@ rows = [torch.autograd.grad(out.sum(), x, retain_graph=True)[0][0].norm(dim=-1) 
 fig, axis = plt.subplots(figsize=(4, 3.4), layout="constrained")
 picture = axis.imshow(torch.stack(rows), cmap="magma")
 axis.set(xlabel="input token s", ylabel="output token t", title="influence of s on t")
-fig.colorbar(picture, label="length of the gradient");
+bar = fig.colorbar(picture, label="length of the gradient")
 
 # %% [markdown] id="friday-next"
 # Once mended, the curve stays at the dashed line and the picture is empty above its diagonal. If it is not: follow one number by hand through `forward` and say, line by line, which axis
