@@ -1,0 +1,2 @@
+# %% [markdown] id="title"
+# # Lesson
