@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from hybridlab.transformer.config import TransformerConfig
 from hybridlab.transformer.maps import attention_maps
 from hybridlab.transformer.model import MiniTransformer

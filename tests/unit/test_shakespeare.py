@@ -7,7 +7,6 @@ import tarfile
 
 import pytest
 import torch
-
 from hybridlab.data import cache, shakespeare
 from hybridlab.data.characters import CharacterVocabulary
 
@@ -31,7 +30,8 @@ def test_the_corpus_decodes_to_the_text_and_nothing_validates_what_was_trained()
     assert abs(len(corpus.validation) / total - 0.1) < 1e-4
     train = corpus.vocabulary.decode(corpus.train)
     first, last = (play[: 9 * len(play) // 10] for play in _plays()[:: len(_plays()) - 1])
-    assert train.startswith(first[:5000]) and train.endswith(last[-5000:])
+    assert train.startswith(first[:5000])
+    assert train.endswith(last[-5000:])
     assert _plays()[0][-5000:].strip() in corpus.vocabulary.decode(corpus.validation)
     assert _plays()[0][-5000:].strip() not in train
 
@@ -128,7 +128,8 @@ def test_characters_go_to_tokens_and_back():
     vocabulary = CharacterVocabulary.of("to be, or not")
     text = "not to be"
     tokens = vocabulary.encode(text)
-    assert tokens.dtype == torch.int64 and tokens.max() < len(vocabulary)
+    assert tokens.dtype == torch.int64
+    assert tokens.max() < len(vocabulary)
     assert vocabulary.decode(tokens) == text
     with pytest.raises(ValueError, match="'z' is not in this vocabulary of 8 characters"):
         vocabulary.encode("z")

@@ -31,14 +31,11 @@ def text_loss(model: nn.Module, tokens: Int[Tensor, "n_tokens"], *, time: int, b
     if n_targets < 1:
         raise ValueError(f"a loss needs at least two tokens, one to see and one to predict; got {len(tokens)}")
     full = n_targets // time * time  # targets in windows of full length
-    inputs = tokens[:full].view(-1, time).split(batch_size)
-    targets = tokens[1 : full + 1].view(-1, time).split(batch_size)
-    batches = [(x, y) for x, y in zip(inputs, targets, strict=True) if len(x)]
-    if full < n_targets:
-        batches.append((tokens[None, full:-1], tokens[None, full + 1 :]))
+    pairs = torch.stack((tokens[:-1], tokens[1:]))  # (input and target, n_targets)
+    batches = [*pairs[:, :full].view(2, -1, time).split(batch_size, dim=1), pairs[:, None, full:]]
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        total = sum(cross_entropy(model(x), y).item() * y.numel() for x, y in batches)
+        total = sum(cross_entropy(model(x), y).item() * y.numel() for x, y in batches if y.numel())
     model.train(was_training)
     return total / n_targets

@@ -22,17 +22,19 @@ from hybridlab.transformer.training import TrainConfig
 class Recipe:
     """A model's shape, its training, and the optimizer with its peak learning rates.
 
-    With "muon", `lr` moves the matrices inside the layers and `adamw_lr` everything else; with "adamw", `lr` moves all,
-    and only matrices decay.
+    With "muon", the matrices inside the layers move with `lr` and `momentum`, and everything else with AdamW and `adamw_lr`.
+    With "adamw", everything moves with `lr`, and only matrices decay; `momentum` and `adamw_lr` say nothing then.
 
     Raises:
-        ValueError: training windows are longer than the model's `max_time`, or a learning rate is not above 0.
+        ValueError: the optimizer is unknown, training windows are longer than the model's `max_time`, or a learning rate
+            is not above 0.
     """
 
     model: TransformerConfig
     training: TrainConfig
     optimizer: Literal["muon", "adamw"] = "muon"
     lr: float = 0.02
+    momentum: float = 0.95
     adamw_lr: float = 3e-3
     weight_decay: float = 0.0
 
@@ -54,7 +56,8 @@ class Recipe:
         """A new model and its optimizer."""
         model = MiniTransformer(self.model)
         if self.optimizer == "muon":
-            return model, Muon(muon_groups(model, lr=self.lr, adamw_lr=self.adamw_lr, weight_decay=self.weight_decay))
+            hidden, others = muon_groups(model, lr=self.lr, adamw_lr=self.adamw_lr, weight_decay=self.weight_decay)
+            return model, Muon([hidden | {"momentum": self.momentum}, others])
         matrices = [p for p in model.parameters() if p.ndim >= 2]
         vectors = [p for p in model.parameters() if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": self.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -84,6 +87,7 @@ def mini_gpt(vocab_size: int) -> Recipe:
     """Your recipe: a third of nanoGPT's arithmetic, and a lower loss than it reaches.
 
     - a model for any `vocab_size`, with at most BUDGET_PARAMETERS parameters (1,000,000);
+    - training windows as long as the model's `max_time`, so that it has no position that training never shows;
     - a whole run of at most BUDGET_FLOPS operations (a third of nanoGPT's), as `Recipe.flops` counts them;
     - a learning rate that climbs for at most a quarter of the steps, and ends at a tenth of its peak or lower;
     - it learns from the first steps on: after 16 updates (4 of them warm-up) the loss is below 3.3 nats. That is what
@@ -91,10 +95,7 @@ def mini_gpt(vocab_size: int) -> Recipe:
 
     Everything else is yours to choose: TransformerConfig, TrainConfig and Recipe list what there is.
     """
-    return Recipe(
-        TransformerConfig.llama(vocab_size, d_model=128, n_layers=4, n_heads=4, n_kv_heads=4, max_time=64, qk_norm=True),
-        TrainConfig(steps=663, batch_size=12, time=64, warmup=30, floor=0.0, eval_every=60),
-        optimizer="muon",
-        lr=0.02,
-        adamw_lr=3e-3,
-    )
+    # Llama's shape with four whole heads; as many updates as the budget pays for; a short memory for a short run
+    model = TransformerConfig.llama(vocab_size, n_kv_heads=4, max_time=64, qk_norm=True)
+    training = TrainConfig(steps=663, warmup=30, floor=0.0)
+    return Recipe(model, training, momentum=0.85, adamw_lr=0.02)

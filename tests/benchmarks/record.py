@@ -1,0 +1,75 @@
+"""What every benchmark writes: the command, the machine, the versions, the samples, and their medians."""
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+REPO = HERE.parents[1]
+
+
+def machine() -> dict[str, Any]:
+    """Cores that this process may use, the processor's model, memory in GiB. Nothing that names the machine."""
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cores": cores, "cpu": model, "ram_gib": round(psutil.virtual_memory().total / 2**30)}
+
+
+def write(name: str, *, unit: str, samples: dict[str, list[float]], ratios: dict[str, float] | None = None, **more: Any) -> Path:
+    """Write `results/<name>.json`, whole or not at all. `samples` holds the measured values of each row, in `unit`."""
+    import torch
+
+    content = {
+        "command": f"python -m tests.benchmarks {name}",
+        "machine": machine(),
+        "versions": {"python": platform.python_version(), "torch": version("torch")},
+        "threads": torch.get_num_threads(),
+        "unit": unit,
+        "samples": {row: [float(f"{value:.4g}") for value in values] for row, values in samples.items()},
+        "median": {row: float(f"{statistics.median(values):.4g}") for row, values in samples.items()},
+        "ratios": {row: round(value, 2) for row, value in (ratios or {}).items()},
+        **more,
+    }
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    draft.replace(path)
+    return path
+
+
+def turn_about(calls: dict[str, Callable[[], Any]], repeat: int) -> dict[str, list[float]]:
+    """Process time of each call in milliseconds, `repeat` times. The calls take turns, so that a busy moment hits all of them."""
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for round_ in range(repeat):
+        names = list(calls) if round_ % 2 == 0 else list(reversed(calls))
+        for name in names:
+            begin = time.process_time()
+            calls[name]()
+            samples[name].append(1e3 * (time.process_time() - begin))
+    return samples
+
+
+def ratio(samples: dict[str, list[float]], row: str, base: str) -> float:
+    """How many times the base's time a row takes: the median of the ratios within each turn."""
+    return statistics.median(a / b for a, b in zip(samples[row], samples[base], strict=True))
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,74 @@
+"""docs/benchmarks.md out of results/*.json."""
+
+import json
+from pathlib import Path
+
+from tests.benchmarks.record import REPO, RESULTS
+
+TARGET = REPO / "docs" / "benchmarks.md"
+TITLES = {
+    "attention": "Attention against PyTorch's own",
+    "block": "A block against PyTorch's own",
+    "training": "Training against nanoGPT's recipe, on the same text",
+    "recipes": "Whole runs of the month's project",
+    "grading": "Time of a grade",
+    "notebooks": "Time of each notebook",
+}
+HEAD = """# Benchmarks
+
+Written by `make bench` from `tests/benchmarks/results/*.json`, which hold all samples. Don't edit this page.
+
+Times come from whatever machine ran last, so compare ratios: both sides of a ratio were measured in one run, turn about.
+"""
+
+
+def section(name: str, result: dict) -> str:
+    machine, versions = result["machine"], result["versions"]
+    threads = f"{result['threads']} thread" + "s" * (result["threads"] != 1)
+    lines = [
+        f"## {TITLES[name]}",
+        "",
+        f"`{result['command']}` · {machine['cores']} cores, {machine['cpu']}, {machine['ram_gib']} GiB · "
+        f"Python {versions['python']}, torch {versions['torch']} · {threads}",
+        "",
+    ]
+    if result.get("note"):
+        lines += [result["note"], ""]
+    lines += runs(result["recipes"]) if "recipes" in result else medians(result)
+    return "\n".join(lines) + "\n"
+
+
+def medians(result: dict) -> list[str]:
+    heading = f"| | median, {result['unit']} | samples |"
+    rule = "| --- | ---: | ---: |"
+    if result["ratios"]:
+        heading, rule = heading + " ratio |", rule + " ---: |"
+    lines = [heading, rule]
+    for row, median in result["median"].items():
+        line = f"| {row} | {median:,g} | {len(result['samples'][row])} |"
+        if result["ratios"]:
+            line += f" {result['ratios'][row]:.2f} |" if row in result["ratios"] else " |"
+        lines.append(line)
+    return lines
+
+
+def runs(recipes: dict) -> list[str]:
+    names = {"nanogpt": "nanoGPT's for a CPU", "nanogpt_third": "the same, a third of the operations", "mini_gpt": "`mini_gpt`, ours"}
+    heading = ("recipe", "validation, nats per character", "operations", "updates", "parameters", "CPU time")
+    lines = [f"| {' | '.join(heading)} |", "| --- |" + " ---: |" * (len(heading) - 1)]
+    for name, run in sorted(recipes.items(), key=lambda item: -item[1]["loss"]):
+        operations = f"{run['flops'] / 1e12:.2f} · 10¹²"
+        row = (names[name], f"{run['loss']:.3f}", operations, f"{run['steps']:,}", f"{run['parameters']:,}", f"{run['cpu_seconds']:.0f} s")
+        lines.append(f"| {' | '.join(row)} |")
+    return lines
+
+
+def page(results: Path = RESULTS) -> str:
+    """The whole page; benchmarks without a result are left out."""
+    found = {path.stem: json.loads(path.read_text("utf-8")) for path in results.glob("*.json")}
+    return "\n".join([HEAD, *(section(name, found[name]) for name in TITLES if name in found)])
+
+
+def main() -> None:
+    TARGET.parent.mkdir(exist_ok=True)
+    TARGET.write_text(page(), "utf-8")
