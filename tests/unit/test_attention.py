@@ -107,7 +107,8 @@ def test_qwens_norms_of_queries_and_keys_come_before_the_rotation():
     theirs = Qwen3Attention(config, layer_idx=0).eval()
     with torch.no_grad():  # a gain of 1 everywhere commutes with the rotation and would hide a wrong order
         theirs.q_norm.weight.copy_(torch.linspace(0.5, 2, 8))
-    ours = MultiHeadAttention(32, 4, 2, rope_theta=config.rope_parameters["rope_theta"], qk_norm=partial(nn.RMSNorm, eps=config.rms_norm_eps))
+    norm, theta = partial(nn.RMSNorm, eps=config.rms_norm_eps), config.rope_parameters["rope_theta"]
+    ours = MultiHeadAttention(32, 4, 2, rope_theta=theta, qk_norm=norm)
     ours.load_state_dict(theirs.state_dict())
     x = normal(1, 2, 6, 32)
     added = torch.zeros(1, 1, 6, 6).masked_fill(~attention_mask(6, 6, causal=True), torch.finfo(torch.float32).min)
