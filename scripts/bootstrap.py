@@ -122,6 +122,8 @@ class Environment:
 
     def _create(self) -> bool:
         """Make the bare environment where there is none or a broken one. True if one was there: it may be half filled."""
+        if self.venv.is_symlink():
+            raise Failure(f"{self._short(self.venv)} is a link to another environment, which would be overwritten: delete the link first.")
         if self._works():
             return True
         made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(self.venv)], capture_output=True, text=True)

@@ -162,6 +162,15 @@ def test_no_disk_is_one_sentence(environment, monkeypatch: pytest.MonkeyPatch) -
     assert environment.calls == []
 
 
+def test_a_link_to_another_environment_is_left_alone(environment, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "precious").touch()
+    environment.venv.symlink_to(other)
+    assert "delete the link" in sentence_of(environment)
+    assert (other / "precious").exists()
+
+
 def test_disk_that_fills_up_on_the_way_is_one_sentence(pip_says) -> None:
     text = sentence_of(pip_says("Collecting torch\nERROR: Could not install packages: [Errno 28] No space left on device"))
     assert text.startswith("The disk is full: free at least 6 GB")
