@@ -21,6 +21,8 @@
 profile = "cpu"
 
 # %% id="imports"
+import os
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
