@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from coursekit import salvage
 from coursekit.course import Week
 from coursekit.errors import CourseError
 from coursekit.nbgrader_checks import MendNotebook, RunChecks, week_of
+
+DIALOG_COLUMNS = 90
 
 
 class CourseValidator(nbgrader.validator.Validator):
@@ -42,7 +45,7 @@ class CourseValidator(nbgrader.validator.Validator):
             return {"failed": [{"source": "", "error": ansi2html(str(error)), "raw_error": str(error)}]}
         failed = self._get_failed_cells(notebook)
         errors = {cell.id: self._extract_error(cell) for cell in failed}
-        results = [{"source": title(week, cell), "error": ansi2html(errors[cell.id]), "raw_error": errors[cell.id]} for cell in failed]
+        results = [{"source": title(week, cell), "error": ansi2html(wrapped(errors[cell.id])), "raw_error": errors[cell.id]} for cell in failed]
         return {"failed": results} if results else {}
 
 
@@ -50,6 +53,11 @@ def title(week: Week, cell: NotebookNode) -> str:
     """What the dialog calls a check cell."""
     exercise = week.exercise(salvage.grade_id(cell).removesuffix("-check"))
     return f"{exercise.id} · {exercise.symbol.rpartition('.')[2]} · {exercise.points} point{'s' * (exercise.points != 1)}"
+
+
+def wrapped(text: str) -> str:
+    """The text in lines that fit into the dialog: its boxes neither wrap nor scroll, and the hint stands at the end."""
+    return "\n".join(textwrap.fill(line, DIALOG_COLUMNS, subsequent_indent="  ", break_on_hyphens=False) for line in text.splitlines())
 
 
 @web.authenticated

@@ -49,6 +49,7 @@ def environment(configuration: Path) -> dict[str, str]:
     prepare_environment(environ)
     known = environ.get("JUPYTER_CONFIG_PATH", "")
     environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(filter(None, [str(configuration), known]))
+    environ["JUPYTERLAB_WORKSPACES_DIR"] = str(configuration / "workspaces")  # which tabs are open: the course's, not another project's
     environ["COURSE_WORKSPACE"] = str(paths.WORKSPACE)
     environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", "")])
     return environ

@@ -146,6 +146,10 @@ class Notebook:
         expect(dialog).to_be_visible(timeout=LATER)
         return dialog.inner_text()
 
+    def dialog_fits(self) -> bool:
+        """Whether no text in the dialog runs out of its box."""
+        return self.page.locator(".jp-Dialog pre").evaluate_all("boxes => boxes.every(box => box.scrollWidth <= box.clientWidth)")
+
     def close_dialog(self) -> None:
         self.page.locator(".jp-Dialog .jp-mod-accept").last.click()
         expect(self.page.locator(".jp-Dialog")).to_have_count(0, timeout=SOON)
@@ -204,6 +208,8 @@ def test_validate_names_the_mistake_and_accepts_the_solution(address: str, page:
     text = lab.validate()
     page.screenshot(path=SHOTS / "3-mistake.png")
     assert wrong.code in text, text
+    assert "Hint:" in text
+    assert lab.dialog_fits(), "the end of a message, where its hint stands, can be read"
     lab.close_dialog()
 
     for exercise in week.exercises:
