@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+import sysconfig
 from collections.abc import Iterable
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
@@ -76,7 +77,8 @@ def _applies(marker: Marker | None, extra: str) -> bool:
 
 def lock() -> str:
     """The text of main.txt for this environment."""
-    installed = {canonicalize_name(d.metadata["Name"]): d for d in distributions()}
+    # This folder alone: setuptools puts its vendored packages on sys.path once it is imported.
+    installed = {canonicalize_name(d.metadata["Name"]): d for d in distributions(path=[sysconfig.get_path("purelib")])}
     found = closure(wanted((REQUIREMENTS / "main.in").read_text().splitlines()), installed)
     lines = []
     for name, version in sorted(found.items(), key=lambda item: canonicalize_name(item[0])):
