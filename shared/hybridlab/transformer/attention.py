@@ -74,7 +74,7 @@ def scaled_dot_product_attention(
 
     Grouped heads: `heads` is a multiple of `kv_heads`; with groups = heads / kv_heads, query head h reads key and
     value head h // groups. A query that may look at nothing returns zeros, and every gradient stays finite.
-    The mask may have size 1 where it is the same for all.
+    The mask may have size 1 where it is the same for all. The inputs may be transposed views.
 
     Raises: ValueError if heads is not a multiple of kv_heads; if mask is not Bool.
     Source: Attention Is All You Need, arXiv 1706.03762, equation 1; GQA, arXiv 2305.13245.

@@ -203,7 +203,7 @@ bar = fig.colorbar(picture, label="value")
 # %% id="rotary-example"
 x, angles = [1.0, 2.0, 3.0, 4.0], [math.pi / 2, 0.0]
 pairs = [(x[i], x[i + 2], math.cos(angles[i]), math.sin(angles[i])) for i in (0, 1)]
-print("before", x)
+print(f"before {x}")
 print("after ", [round(a * c - b * s, 3) for a, b, c, s in pairs] + [round(b * c + a * s, 3) for a, b, c, s in pairs])
 
 # %% id="apply-rotary" exercise="hybridlab.transformer.positions.apply_rotary" points=3 minutes=25 difficulty=3

@@ -42,7 +42,7 @@ torch.set_printoptions(precision=3, sci_mode=False, linewidth=110)
 
 # %% id="small-numbers-code"
 keys = {"cat": [1.0, 0.0], "mat": [0.0, 1.0], "it": [0.0, 0.0]}       # [animal, thing]
-values = {"cat": 10.0, "mat": 20.0, "it": 0.0}
+values = {"cat": 10.0, "mat": 40.0, "it": 0.0}
 query = [2.0, 0.0]                                                    # it looks for an animal
 
 scores = {word: (query[0] * key[0] + query[1] * key[1]) / math.sqrt(2) for word, key in keys.items()}
@@ -50,7 +50,7 @@ powers = {word: math.exp(score) for word, score in scores.items()}
 weights = {word: power / sum(powers.values()) for word, power in powers.items()}
 for word in keys:
     print(f"{word}:  score {scores[word]:.3f}   exp(score) {powers[word]:.3f}   weight {weights[word]:.3f}")
-print(f"result: {sum(weights[word] * values[word] for word in keys):.3f}, an average of 10, 20 and 0")
+print(f"result: {sum(weights[word] * values[word] for word in keys):.3f}, an average of 10, 40 and 0")
 
 # %% [markdown] id="small-symbols"
 # ## The same with symbols
@@ -69,7 +69,7 @@ Q = torch.tensor([query])                          # (queries=1, d_k=2)
 K = torch.tensor(list(keys.values()))              # (keys=3, d_k=2)
 V = torch.tensor(list(values.values()))[:, None]   # (keys=3, d_v=1)
 W = softmax(Q @ K.T / math.sqrt(2))                # (queries=1, keys=3)
-print("weights", W[0], "  result", (W @ V).item())
+print("weights", W[0], f"  result {(W @ V).item():.3f}")
 
 # %% [markdown] id="slider-why"
 # ## Sharp or flat?
@@ -212,7 +212,7 @@ print(f"with rotary positions:                          largest difference {(pla
 # ### First answer: add a pattern (2017)
 #
 # Each position gets its own row of sines and cosines, which is *added* to the token. Fast waves tell neighbours apart, slow waves tell far places apart, like the hands of a clock. How alike
-# are two positions? The dot product of their rows depends on the distance only: on the right, all curves are one curve, moved.
+# are two positions? The dot product of their rows depends on the distance only: on the right, the curves of three positions lie on each other.
 
 # %% id="sinusoidal-figure"
 table = sinusoidal_positions(128, 64)
@@ -220,9 +220,9 @@ figure, axes = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
 picture = axes[0].imshow(table.T, aspect="auto", cmap="RdBu")
 axes[0].set(xlabel="position", ylabel="feature", title="the table")
 figure.colorbar(picture, ax=axes[0], label="value")
-for place in (20, 64, 108):
-    axes[1].plot(table @ table[place], label=f"with position {place}")
-axes[1].set(xlabel="position", ylabel="dot product", title="alike, by distance")
+for place, style in ((20, "-"), (64, "--"), (108, ":")):
+    axes[1].plot(torch.arange(128) - place, table @ table[place], style, linewidth=2.5, label=f"from position {place}")
+axes[1].set(xlabel="distance (tokens)", ylabel="dot product", title="how alike two positions are")
 legend = axes[1].legend()
 
 # %% [markdown] id="rotary-why"
@@ -231,7 +231,7 @@ legend = axes[1].legend()
 # Take two features of a query as an arrow in the plane, and *turn* it by an angle that grows with the position. Turn the keys likewise. The dot product of two arrows depends on their lengths and
 # the angle *between* them, and that angle is the difference of the positions. Nothing is added, and lengths stay as they were.
 #
-# A head of 64 features has 32 such pairs. The first turns by 1 radian a token, the last by about 1/10,000.
+# A head of 64 features has 32 such pairs. The first turns by 1 radian a token, each later one more slowly.
 
 # %% id="rotary-figure"
 cos, sin = rotary_angles(torch.arange(48), 64, 10_000.0)              # each (48 positions, 32 pairs)
@@ -245,7 +245,7 @@ seed_everything(2)
 q, k = torch.randn(2, 64)
 turned_q, turned_k = (apply_rotary(vector.expand(48, 64), cos, sin) for vector in (q, k))
 picture = axes[2].imshow(turned_q @ turned_k.T / 8, cmap="RdBu")
-axes[2].set(title="the same query and key everywhere", xlabel="position of the key", ylabel="position of the query")
+axes[2].set(title="same query, same key", xlabel="position of the key", ylabel="position of the query")
 bar = figure.colorbar(picture, ax=axes[2], label="score")
 
 # %% [markdown] id="rotary-reading"
@@ -407,23 +407,27 @@ for axis in axes:
 
 # %% [markdown] id="paper-reading"
 # **Beside the claim.** The variance of the scores lies on the paper's line. For the gradient, look at the *median*: for d_k of 128 and more it falls off a cliff, while with the division
-# it stays level. The *mean* falls slowly. A few queries, whose two best keys happen to be close, still learn; most of them get nothing. And note the left end: for small d_k the division does not help.
-# The paper says this, too.
+# it stays level. The *mean* falls slowly: a few queries, whose two best keys happen to be close, still learn, and most get nothing. Note the left end, too: for small d_k the division makes
+# little difference. The paper cites the same from translation: undivided dot products did as well as another kind of attention for small d_k, and worse for large.
 #
-# **Does it matter for learning?** The task of Monday again, d_k = 256, with and without the division, three seeds each.
+# **Does it matter for learning?** The task of Monday again, d_k = 256, with and without the division, at two learning rates, three seeds each.
 
 # %% id="paper-training"
-curves = {name: [train_lookup(256, scale, steps=120, seed=seed, batch=32)[1] for seed in (1, 2, 3)]
-          for name, scale in (("scaled", 1 / 16), ("plain", 1.0))}
-figure, axis = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
-for (name, runs), color in zip(curves.items(), ("tab:blue", "tab:red")):
-    for i, run in enumerate(runs):
-        axis.plot(run, color=color, alpha=0.8, label=f"{name}" if i == 0 else None)
-axis.axhline(math.log(10), color="black", linestyle="--", label="guessing: ln 10")
-axis.set(xlabel="step", ylabel="loss (nats)", title="d_k = 256: the same model, divided by 16 or not")
-legend = axis.legend()
-for name, runs in curves.items():
-    print(f"{name:7s} loss over the last 20 steps, three seeds:", [f"{sum(run[-20:]) / 20:.2f}" for run in runs], "nats")
+figure, axes = plt.subplots(1, 2, figsize=(10, 3.3), layout="constrained", sharey=True)
+for axis, lr in zip(axes, (0.003, 0.01)):
+    for name, scale, color in (("scaled", 1 / 16, "tab:blue"), ("plain", 1.0, "tab:red")):
+        runs = [train_lookup(256, scale, steps=100, seed=seed, lr=lr, batch=32)[1] for seed in (1, 2, 3)]
+        axis.plot(torch.tensor(runs).T, color=color, alpha=0.8, label=[name, None, None])
+        ends = ", ".join(f"{sum(run[-20:]) / 20:.2f}" for run in runs)
+        print(f"learning rate {lr}: {name:6s} loss over the last 20 steps, three seeds: {ends} nats")
+    axis.axhline(math.log(10), color="black", linestyle="--", label="guessing: ln 10")
+    axis.set(xlabel="step", title=f"d_k = 256, learning rate {lr}")
+axes[0].set_ylabel("loss (nats)")
+legend = axes[0].legend()
+
+# %% [markdown] id="paper-conclusion"
+# **So:** with small steps the plain model learns as well, but later. With large steps it hardly learns at all, where the divided one is done in a few steps. The division makes learning quick and
+# forgiving. What the model *can* express is the same: the matrices of q and k could hold the factor themselves.
 
 # %% [markdown] id="where"
 # ## Where this sits
