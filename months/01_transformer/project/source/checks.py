@@ -492,7 +492,7 @@ def measure_outcome():
         raise Mistake("GPT-12", "the model has too many parameters", f"{parameters:,}; at most {BUDGET_PARAMETERS:,}", "train the recipe that was checked above")
     unseen = whole_loss(model, text.validation)
     stride = len(text.train) // 8
-    trained = sum(whole_loss(model, text.train[i * stride : i * stride + 4000]) for i in range(8)) / 8
+    trained = sum(whole_loss(model, text.train[i * stride : i * stride + 1025]) for i in range(8)) / 8
     if not unseen <= TARGET:
         raise Mistake("GPT-13", "the loss on unseen text is above the target", f"{unseen:.3f} nats per character; the target is {TARGET}",
                       "is the budget spent, and does the rate come down to nearly 0? Compare with the third hint of the recipe")
@@ -503,12 +503,12 @@ def measure_outcome():
 
 @torch.no_grad()
 def whole_loss(model, tokens, time=64):
-    """The oracle of the outcome: PyTorch's cross-entropy over windows of 64, whatever the model's own length (at least 64) is."""
+    """The oracle of the outcome: PyTorch's cross-entropy over windows of 64, whatever the model was trained with."""
     time = min(time, model.config.max_time)
     model.eval()
     full = (len(tokens) - 1) // time * time
     inputs, targets = tokens[:full].view(-1, time), tokens[1 : full + 1].view(-1, time)
     total = 0.0
-    for x, y in zip(inputs.split(128), targets.split(128), strict=True):
+    for x, y in zip(inputs.split(32), targets.split(32), strict=True):
         total += F.cross_entropy(model(x).flatten(0, 1), y.flatten(), reduction="sum").item()
     return total / full
