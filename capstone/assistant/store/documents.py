@@ -1,0 +1,233 @@
+"""Documents, their pages, chunks, and embeddings. A new version takes the old one's place in the moment it can be searched."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from assistant.store.database import Database
+from assistant.store.words import folded
+
+if TYPE_CHECKING:
+    from hybridlab.rag.chunk import Chunk
+    from hybridlab.rag.parse import Parsed
+
+COLUMNS = "id, owner, name, media_type, sha256, bytes, state, error, title, warnings, pages, chunks, replaces, created, updated"
+EMBEDDED = "(SELECT count(*) FROM chunks WHERE chunks.document = documents.id AND embedding IS NOT NULL) AS embedded"
+
+
+@dataclass(frozen=True)
+class Document:
+    """`state`: received (stored, not read yet), searchable (by words), ready (by meaning too), failed (`error` says why)."""
+
+    id: str
+    owner: str = field(repr=False)
+    name: str
+    media_type: str
+    sha256: str
+    bytes: int
+    state: str
+    error: str
+    title: str
+    warnings: list[str]
+    pages: int
+    chunks: int
+    embedded: int
+    replaces: str | None
+    created: float
+    updated: float
+
+
+@dataclass(frozen=True)
+class StoredPage:
+    """`number` counts from 1 as a viewer does, None where the format has no pages; `hidden` are spans of `text` no reader sees."""
+
+    ordinal: int
+    number: int | None
+    heading: tuple[str, ...]
+    text: str
+    hidden: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class StoredChunk:
+    """A chunk with its text, cut from its page."""
+
+    id: int
+    document: str
+    name: str
+    page: int
+    number: int | None
+    heading: tuple[str, ...]
+    start: int
+    end: int
+    kind: str
+    context: str
+    text: str
+
+
+def document_of(row) -> Document:
+    return Document(**{**dict(row), "warnings": json.loads(row["warnings"])})
+
+
+class Documents:
+    """Every call that a user's request leads to names the owner; another owner's document is not there (KeyError)."""
+
+    def __init__(self, database: Database):
+        self.database = database
+
+    def receive(self, owner: str, name: str, media_type: str, sha256: str, size: int) -> tuple[Document, bool]:
+        """Store that a file has come in, with the job to read it. The same file under the same name is not stored twice:
+        then the document that is there is returned, with False."""
+        now = time.time()
+        with self.database.transaction() as write:
+            versions = write.execute(
+                "SELECT id, sha256 FROM documents WHERE owner = ? AND name = ? AND state != 'failed' ORDER BY rowid DESC", (owner, name)
+            ).fetchall()
+            if versions and versions[0]["sha256"] == sha256:
+                return self.get(owner, versions[0]["id"]), False
+            made = uuid.uuid4().hex
+            write.execute(
+                "INSERT INTO documents (id, owner, name, media_type, sha256, bytes, state, replaces, created, updated) "
+                "VALUES (?, ?, ?, ?, ?, ?, 'received', ?, ?, ?)",
+                (made, owner, name, media_type, sha256, size, versions[0]["id"] if versions else None, now, now),
+            )
+            write.execute("INSERT INTO jobs (document, step, state, created) VALUES (?, 'parse', 'waiting', ?)", (made, now))
+            return self.get(owner, made), True
+
+    def all(self, owner: str) -> list[Document]:
+        """In the order in which they came."""
+        rows = self.database.connection.execute(
+            f"SELECT {COLUMNS}, {EMBEDDED} FROM documents WHERE owner = ? ORDER BY created, rowid", (owner,)
+        )
+        return [document_of(row) for row in rows]
+
+    def get(self, owner: str, document: str) -> Document:
+        row = self.database.connection.execute(
+            f"SELECT {COLUMNS}, {EMBEDDED} FROM documents WHERE owner = ? AND id = ?", (owner, document)
+        ).fetchone()
+        if row is None:
+            raise KeyError(document)
+        return document_of(row)
+
+    def page(self, owner: str, document: str, ordinal: int) -> StoredPage:
+        row = self.database.connection.execute(
+            "SELECT ordinal, number, heading, text, hidden FROM pages JOIN documents ON documents.id = pages.document "
+            "WHERE owner = ? AND document = ? AND ordinal = ?",
+            (owner, document, ordinal),
+        ).fetchone()
+        if row is None:
+            raise KeyError((document, ordinal))
+        hidden = tuple((start, end) for start, end in json.loads(row["hidden"]))
+        return StoredPage(row["ordinal"], row["number"], tuple(json.loads(row["heading"])), row["text"], hidden)
+
+    def delete(self, owner: str, document: str) -> None:
+        """Delete a document with its pages, chunks, words, embeddings, and jobs; the bytes are overwritten on disk."""
+        with self.database.transaction() as write:
+            self.get(owner, document)
+            self._delete(document)
+        self.database.checkpoint()
+
+    def _delete(self, document: str) -> None:
+        with self.database.transaction() as write:
+            write.execute("DELETE FROM chunks WHERE document = ?", (document,))
+            write.execute("DELETE FROM documents WHERE id = ?", (document,))
+
+    # ---------------------------------------------------------------- ingestion
+
+    def parsed(self, document: str, parsed: Parsed, chunks: Sequence[Chunk]) -> list[str]:
+        """Store what was read, all at once: from here on it is found by words. The version that it replaces goes.
+
+        Returns the ids of documents that went. Raises KeyError where the document was deleted meanwhile.
+        """
+        now = time.time()
+        with self.database.transaction() as write:
+            row = write.execute("SELECT owner, replaces FROM documents WHERE id = ?", (document,)).fetchone()
+            if row is None:
+                raise KeyError(document)
+            for ordinal, page in enumerate(parsed.pages):
+                hidden = json.dumps([[span.start, span.end] for span in page.hidden])
+                heading = json.dumps(list(page.heading), ensure_ascii=False)
+                write.execute("INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?)", (document, ordinal, page.number, heading, page.text, hidden))
+            for chunk in chunks:
+                made = write.execute(
+                    "INSERT INTO chunks (document, owner, page, start, end, kind, context) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (document, row["owner"], chunk.page, chunk.start, chunk.end, chunk.kind, chunk.context),
+                ).lastrowid
+                words = f"{chunk.context}\n{parsed.pages[chunk.page].text[chunk.start : chunk.end]}"
+                write.execute("INSERT INTO chunk_words (rowid, words, folded) VALUES (?, ?, ?)", (made, words, folded(words)))
+            write.execute(
+                "UPDATE documents SET state = 'searchable', title = ?, warnings = ?, pages = ?, chunks = ?, updated = ? WHERE id = ?",
+                (parsed.title, json.dumps(list(parsed.warnings), ensure_ascii=False), len(parsed.pages), len(chunks), now, document),
+            )
+            write.execute("INSERT INTO jobs (document, step, state, created) VALUES (?, 'embed', 'waiting', ?)", (document, now))
+            gone = []
+            if row["replaces"]:
+                gone = [row["replaces"]]
+                self._delete(row["replaces"])
+            return gone
+
+    def failed(self, document: str, sentence: str) -> None:
+        """Say why a document can't be read. What it should have replaced stays."""
+        with self.database.transaction() as write:
+            write.execute("UPDATE documents SET state = 'failed', error = ?, updated = ? WHERE id = ?", (sentence, time.time(), document))
+
+    def to_embed(self, document: str, limit: int) -> list[tuple[int, str]]:
+        """Chunks without an embedding: id, and the text that is embedded (context and chunk)."""
+        rows = self.database.connection.execute(
+            "SELECT chunks.id, context, substr(text, start + 1, end - start) AS text FROM chunks "
+            "JOIN pages ON pages.document = chunks.document AND ordinal = page "
+            "WHERE chunks.document = ? AND embedding IS NULL ORDER BY chunks.id LIMIT ?",
+            (document, limit),
+        )
+        return [(row["id"], f"{row['context']}\n{row['text']}".strip()) for row in rows]
+
+    def embedded(self, ids: Sequence[int], vectors: np.ndarray) -> list[int]:
+        """Store embeddings [n, dim]; returns the ids whose chunks are still there."""
+        kept = []
+        with self.database.transaction() as write:
+            for chunk, vector in zip(ids, np.asarray(vectors, "<f4"), strict=True):
+                if write.execute("UPDATE chunks SET embedding = ? WHERE id = ?", (vector.tobytes(), chunk)).rowcount:
+                    kept.append(chunk)
+        return kept
+
+    def ready(self, document: str) -> None:
+        with self.database.transaction() as write:
+            write.execute("UPDATE documents SET state = 'ready', updated = ? WHERE id = ?", (time.time(), document))
+
+    # ---------------------------------------------------------------- search
+
+    def vectors(self, owner: str) -> tuple[np.ndarray, np.ndarray]:
+        """All embeddings of an owner: ids [n] and float32 vectors [n, dim]."""
+        rows = self.database.connection.execute(
+            "SELECT id, embedding FROM chunks WHERE owner = ? AND embedding IS NOT NULL ORDER BY id", (owner,)
+        ).fetchall()
+        ids = np.array([row["id"] for row in rows], np.int64)
+        vectors = np.frombuffer(b"".join(row["embedding"] for row in rows), "<f4")
+        return ids, vectors.reshape(len(ids), -1) if len(ids) else vectors.reshape(0, 0)
+
+    def chunk_ids(self, owner: str, documents: Iterable[str]) -> list[int]:
+        """The chunks of some of an owner's documents."""
+        wanted = json.dumps(list(documents))
+        rows = self.database.connection.execute(
+            "SELECT id FROM chunks WHERE owner = ? AND document IN (SELECT value FROM json_each(?))", (owner, wanted)
+        )
+        return [row["id"] for row in rows]
+
+    def chunks(self, owner: str, ids: Sequence[int]) -> list[StoredChunk]:
+        """Chunks by id, in the order asked for; those that are another owner's or gone are left out."""
+        rows = self.database.connection.execute(
+            "SELECT chunks.id, chunks.document, name, page, number, heading, start, end, kind, context, "
+            "substr(text, start + 1, end - start) AS text FROM chunks "
+            "JOIN documents ON documents.id = chunks.document JOIN pages ON pages.document = chunks.document AND ordinal = page "
+            "WHERE chunks.owner = ? AND chunks.id IN (SELECT value FROM json_each(?))",
+            (owner, json.dumps(list(map(int, ids)))),
+        )
+        found = {row["id"]: StoredChunk(**{**dict(row), "heading": tuple(json.loads(row["heading"]))}) for row in rows}
+        return [found[i] for i in map(int, ids) if i in found]

@@ -1,0 +1,62 @@
+"""Search by words: BM25 of SQLite's FTS5, over one owner's chunks. Typed with diacritics or without, both find."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from assistant.store.database import Database
+
+MOST_TERMS = 64
+FOLDED_WEIGHT = 0.3  # a match without diacritics counts less than one with them
+
+# Words that every question has and that find nothing.
+STOP = frozenset(
+    """a an and are as at be by can do does for from how i if in is it may must my of on or our shall should that the their there they
+    this to was we what when where which who whom whose why will with would you your
+    ai anh bao bằng bị bởi các cái có của cho chị cho có_thể đã đang đâu để đến được gì hay hoặc khi không là làm lúc mà một mấy nào này
+    nên những như nhiêu nơi ở phải ra sao sẽ tại tôi thì theo thế trong từ và vào vì với về""".split()  # noqa: SIM905
+)
+
+
+def folded(text: str) -> str:
+    """Lower case without diacritics: what is typed on a keyboard that has none. `Đặng` becomes `dang`."""
+    parts = unicodedata.normalize("NFD", text.casefold().replace("đ", "d"))
+    return "".join(c for c in parts if not unicodedata.combining(c))
+
+
+def terms(question: str) -> list[str]:
+    """The words of a question that may find something, each once; all of them where none would be left."""
+    words = re.findall(r"[\w]+(?:[.'’-][\w]+)*", unicodedata.normalize("NFC", question.casefold()))
+    kept = [word for word in words if word not in STOP] or words
+    return list(dict.fromkeys(kept))[:MOST_TERMS]
+
+
+def match_expression(question: str) -> str:
+    """An FTS5 query: any of the words as typed, or folded. Every word is quoted, so nothing of it is read as an operator."""
+    wanted = terms(question)
+    quoted = " OR ".join('"' + word.replace('"', '""') + '"' for word in wanted)
+    plain = " OR ".join('"' + folded(word).replace('"', '""') + '"' for word in wanted)
+    return f"(words: ({quoted})) OR (folded: ({plain}))" if wanted else ""
+
+
+def search_words(database: Database, owner: str, question: str, k: int, documents: Sequence[str] | None = None) -> list[tuple[int, float]]:
+    """The best `k` chunks of an owner (of some documents, where given): chunk id, BM25 score, larger is better.
+
+    Other owners' chunks are out before anything is ranked.
+    """
+    expression = match_expression(question)
+    if not expression:
+        return []
+    among, values = "", [expression, owner]
+    if documents is not None:
+        among = "AND document IN (SELECT value FROM json_each(?))"
+        values.append(json.dumps(list(documents)))
+    rows = database.connection.execute(
+        f"SELECT rowid AS id, -bm25(chunk_words, 1.0, {FOLDED_WEIGHT}) AS score FROM chunk_words WHERE chunk_words MATCH ? "
+        f"AND rowid IN (SELECT id FROM chunks WHERE owner = ? {among}) ORDER BY score DESC, id LIMIT ?",
+        (*values, k),
+    )
+    return [(row["id"], row["score"]) for row in rows]
