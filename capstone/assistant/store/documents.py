@@ -129,7 +129,7 @@ class Documents:
 
     def delete(self, owner: str, document: str) -> None:
         """Delete a document with its pages, chunks, words, embeddings, and jobs; the bytes are overwritten on disk."""
-        with self.database.transaction() as write:
+        with self.database.transaction():
             self.get(owner, document)
             self._delete(document)
         self.database.checkpoint()
@@ -139,12 +139,16 @@ class Documents:
             write.execute("DELETE FROM chunks WHERE document = ?", (document,))
             write.execute("DELETE FROM documents WHERE id = ?", (document,))
 
+    def files(self) -> set[str]:
+        """The hashes of all files that any document stands on."""
+        return {row["sha256"] for row in self.database.connection.execute("SELECT DISTINCT sha256 FROM documents")}
+
     # ---------------------------------------------------------------- ingestion
 
-    def parsed(self, document: str, parsed: Parsed, chunks: Sequence[Chunk]) -> list[str]:
+    def parsed(self, document: str, parsed: Parsed, chunks: Sequence[Chunk]) -> str:
         """Store what was read, all at once: from here on it is found by words. The version that it replaces goes.
 
-        Returns the ids of documents that went. Raises KeyError where the document was deleted meanwhile.
+        Returns the hash of the replaced file, or "". Raises KeyError where the document was deleted meanwhile.
         """
         now = time.time()
         with self.database.transaction() as write:
@@ -167,11 +171,10 @@ class Documents:
                 (parsed.title, json.dumps(list(parsed.warnings), ensure_ascii=False), len(parsed.pages), len(chunks), now, document),
             )
             write.execute("INSERT INTO jobs (document, step, state, created) VALUES (?, 'embed', 'waiting', ?)", (document, now))
-            gone = []
-            if row["replaces"]:
-                gone = [row["replaces"]]
-                self._delete(row["replaces"])
-            return gone
+            old = write.execute("SELECT id, sha256 FROM documents WHERE id = ?", (row["replaces"],)).fetchone()
+            if old:
+                self._delete(old["id"])
+            return old["sha256"] if old else ""
 
     def failed(self, document: str, sentence: str) -> None:
         """Say why a document can't be read. What it should have replaced stays."""

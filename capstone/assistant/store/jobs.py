@@ -45,6 +45,15 @@ class Jobs:
         with self.database.transaction() as write:
             write.execute("DELETE FROM jobs WHERE id = ?", (job.id,))
 
+    def put_back(self, job: Job) -> None:
+        """Let another job go first; this is no attempt that failed."""
+        with self.database.transaction() as write:
+            write.execute("UPDATE jobs SET state = 'waiting', attempts = attempts - 1 WHERE id = ?", (job.id,))
+
+    def reading(self) -> bool:
+        """Whether a document waits to be read."""
+        return self.database.connection.execute("SELECT 1 FROM jobs WHERE step = 'parse' AND state = 'waiting'").fetchone() is not None
+
     def again(self, job: Job) -> bool:
         """Put a job back that failed by no fault of its document; False when it has had its attempts."""
         with self.database.transaction() as write:

@@ -1,0 +1,96 @@
+"""The uploaded files, by their content's hash. A file is whole and on disk before the database speaks of it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import unicodedata
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from hybridlab.rag.parse import DocumentError
+
+NAME_LIMIT = 200  # characters
+PIECE = 2**20
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that is on disk: where, its SHA-256, and its size in bytes."""
+
+    path: Path
+    sha256: str
+    bytes: int
+
+
+def safe_name(name: str) -> str:
+    """A document's name as it is stored and shown: the last part of a path, without control characters, at most 200 characters.
+
+    Raises DocumentError where nothing is left of it.
+    """
+    last = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
+    clean = "".join(c for c in last if unicodedata.category(c)[0] != "C" or c == "\u200d").strip(" .")
+    if len(clean) > NAME_LIMIT:
+        stem, dot, ending = clean.rpartition(".")
+        clean = f"{stem[: NAME_LIMIT - len(ending) - 2]}….{ending}" if dot and len(ending) < 10 else clean[:NAME_LIMIT]
+    if not clean:
+        raise DocumentError("bad_name", f"{name[:40]!r} can't be a document's name: give it one with a letter in it.")
+    return clean
+
+
+class Uploads:
+    """Files in one folder, named by hash, so that the same file is kept once and no name of a user's reaches the disk."""
+
+    def __init__(self, folder: Path, limit: int):
+        self.folder, self.limit = folder, limit
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def path(self, sha256: str) -> Path:
+        return self.folder / sha256
+
+    def receive(self, stream: BinaryIO) -> Upload:
+        """Write a stream to disk. Raises DocumentError where it is empty, too large, or the disk is full; then nothing is left of it."""
+        partial = self.folder / f".incoming-{uuid.uuid4().hex}"
+        digest, size = hashlib.sha256(), 0
+        try:
+            with partial.open("xb") as out:
+                os.fchmod(out.fileno(), 0o600)
+                while piece := stream.read(PIECE):
+                    size += len(piece)
+                    if size > self.limit:
+                        raise DocumentError(
+                            "too_large", f"the file is larger than {self.limit / 2**20:.0f} MiB: split it, or compress its pictures."
+                        )
+                    digest.update(piece)
+                    out.write(piece)
+                out.flush()
+                os.fsync(out.fileno())
+            if size == 0:
+                raise DocumentError("empty", "the file is empty: choose the file again.")
+            final = self.path(digest.hexdigest())
+            os.replace(partial, final)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DocumentError("disk_full", "the disk is full: delete documents or free some space, then upload again.") from error
+            raise
+        finally:
+            partial.unlink(missing_ok=True)
+        return Upload(final, digest.hexdigest(), size)
+
+    def sweep(self, wanted: Iterable[str]) -> int:
+        """Remove every file that is not among the hashes `wanted`; returns how many went."""
+        keep, gone = set(wanted), 0
+        for path in self.folder.iterdir():
+            if path.name not in keep:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                gone += 1
+        return gone
+
+    def forget(self, sha256: str) -> None:
+        self.path(sha256).unlink(missing_ok=True)
