@@ -204,8 +204,9 @@ seed_everything(2)
 layer, x = MultiHeadAttention(64, 4), torch.randn(1, 6, 64)
 plain, backwards = layer(x, causal=False), layer(x.flip(1), causal=False).flip(1)
 print(f"without positions, read forwards and backwards: largest difference {(plain - backwards).abs().max():.1e}")
-layer.rope_theta = 10_000.0
-plain, backwards = layer(x, causal=False), layer(x.flip(1), causal=False).flip(1)
+turning = MultiHeadAttention(64, 4, rope_theta=10_000.0)
+turning.load_state_dict(layer.state_dict())                           # the same weights
+plain, backwards = turning(x, causal=False), turning(x.flip(1), causal=False).flip(1)
 print(f"with rotary positions:                          largest difference {(plain - backwards).abs().max():.1e}")
 
 # %% [markdown] id="sinusoidal-why"
