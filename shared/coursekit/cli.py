@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 import typer
+from hybridlab.runtime import prepare_environment
 from rich.console import Console
 
 from coursekit import commands
@@ -51,6 +52,7 @@ def register() -> None:
 
 
 def main() -> None:
+    prepare_environment()
     register()
     app(prog_name="course")
 

@@ -30,10 +30,18 @@ MOST_THREADS = 2
 
 
 def prepare_environment(environ: MutableMapping[str, str] | None = None) -> None:
-    """Put :data:`ENVIRONMENT` into ``environ`` (default ``os.environ``); a value that is there already stays."""
+    """Put :data:`ENVIRONMENT` into ``environ`` (default ``os.environ``); a value that is there already stays.
+
+    This Python's own programs are put on its PATH: libraries start some of them by name (nbgrader starts `alembic`), and
+    they have to be found when the environment is not activated.
+    """
     environ = os.environ if environ is None else environ
     for name, value in ENVIRONMENT.items():
         environ.setdefault(name, value)
+    folders = [folder for folder in environ.get("PATH", os.defpath).split(os.pathsep) if folder]
+    programs = os.path.dirname(sys.executable)
+    if programs not in folders:
+        environ["PATH"] = os.pathsep.join([programs, *folders])
 
 
 def child_environment(threads: int = 1) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +14,17 @@ from hybridlab import runtime
 
 
 def test_environment_is_completed_and_a_users_own_value_stays() -> None:
-    environ = {"OMP_WAIT_POLICY": "ACTIVE"}
+    environ = {"OMP_WAIT_POLICY": "ACTIVE", "PATH": str(Path(sys.executable).parent)}
+    before = dict(environ)
     runtime.prepare_environment(environ)
-    assert environ == {**runtime.ENVIRONMENT, "OMP_WAIT_POLICY": "ACTIVE"}
+    assert environ == {**runtime.ENVIRONMENT, **before}
+
+
+def test_programs_of_the_environment_are_found_though_it_is_not_activated() -> None:
+    environ = {"PATH": "/usr/bin:/bin"}
+    runtime.prepare_environment(environ)
+    assert shutil.which("alembic", path=environ["PATH"]) == str(Path(sys.executable).parent / "alembic")
+    assert environ["PATH"].endswith("/usr/bin:/bin")
 
 
 def test_this_very_process_waits_passively() -> None:
