@@ -227,19 +227,8 @@ for place in (3, 100, 999):
 #
 # A colleague wrote the class below. It has the right shapes, it trains, and its loss falls nicely. It is wrong. **Find the bug and mend it.**
 #
-# **What is asked** of the class
-#
-# | | |
-# | --- | --- |
-# | sizes | `d_head = d_model / n_heads`; head `h` owns features `h·d_head … (h+1)·d_head − 1`; `n_kv_heads` (default `n_heads`) heads for keys and values |
-# | submodules | `q_proj`, `k_proj`, `v_proj`, `o_proj` (`nn.Linear`, with or without `bias`); with `qk_norm` also `q_norm = qk_norm(d_head)` and `k_norm` |
-# | order | project, split into heads, norms, rotation of q and k (if `rope_theta`), cache, attention, join, `o_proj` |
-# | `cache` | `len(cache)` = tokens that are in it = position of x's first token; `cache.append(k, v)` stores the new keys and values, each `(batch, n_kv_heads, time, d_head)`, and returns all of them. An empty cache counts as False in an `if` |
-# | `padding` | over all keys: those in the cache, then those of x |
-# | `ValueError` | if `d_model` is not a multiple of `n_heads`, or `n_heads` not of `n_kv_heads` |
-#
 # **Symptom.** We train it on *pure noise*: each token is drawn at random from 16, new ones in every step. There is nothing to learn and nothing to remember.
-# The best that any honest model can do is to say "one in 16", a loss of ln 16. Run the class, then the two cells below it.
+# The best that any honest model can do is to say "one in 16", a loss of ln 16. The next cell is the test; run the class further down, then the two cells below it.
 
 # %% id="friday-noise"
 def train_on_noise(attention, steps=200, vocab_size=16, time=12, d_model=32):
@@ -259,6 +248,18 @@ def train_on_noise(attention, steps=200, vocab_size=16, time=12, d_model=32):
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+# %% [markdown] id="friday-contract"
+# **What is asked** of the class
+#
+# | | |
+# | --- | --- |
+# | sizes | `d_head = d_model / n_heads`; head `h` owns features `h·d_head … (h+1)·d_head − 1`; `n_kv_heads` (default `n_heads`) heads for keys and values |
+# | submodules | `q_proj`, `k_proj`, `v_proj`, `o_proj` (`nn.Linear`, with or without `bias`); with `qk_norm` also `q_norm = qk_norm(d_head)` and `k_norm` |
+# | order | project, split into heads, norms, rotation of q and k (if `rope_theta`), cache, attention, join, `o_proj` |
+# | `cache` | `len(cache)` = tokens that are in it = position of x's first token; `cache.append(k, v)` stores the new keys and values, each `(batch, n_kv_heads, time, d_head)`, and returns all of them. An empty cache counts as False in an `if` |
+# | `padding` | over all keys: those in the cache, then those of x |
+# | `ValueError` | if `d_model` is not a multiple of `n_heads`, or `n_heads` not of `n_kv_heads` |
 
 # %% id="multi-head-attention" exercise="hybridlab.transformer.attention.MultiHeadAttention" points=5 minutes=45 difficulty=4
 

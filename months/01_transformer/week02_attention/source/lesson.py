@@ -417,7 +417,7 @@ for axis in axes:
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.3), layout="constrained", sharey=True)
 for axis, lr in zip(axes, (0.003, 0.01)):
     for name, scale, color in (("scaled", 1 / 16, "tab:blue"), ("plain", 1.0, "tab:red")):
-        runs = [train_lookup(256, scale, steps=100, seed=seed, lr=lr, batch=32)[1] for seed in (1, 2, 3)]
+        runs = [train_lookup(256, scale, steps=80, seed=seed, lr=lr, batch=32)[1] for seed in (1, 2, 3)]
         axis.plot(torch.tensor(runs).T, color=color, alpha=0.8, label=[name, None, None])
         ends = ", ".join(f"{sum(run[-20:]) / 20:.2f}" for run in runs)
         print(f"learning rate {lr}: {name:6s} loss over the last 20 steps, three seeds: {ends} nats")
