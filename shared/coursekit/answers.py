@@ -10,6 +10,7 @@ import nbformat
 from coursekit import paths
 from coursekit.course import Exercise, Week, load_course
 from coursekit.errors import CourseError
+from coursekit.mend import mend_graded
 from coursekit.runner import Runner, Verdict
 
 
@@ -32,7 +33,8 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
 
 
 def week_of(notebook: nbformat.NotebookNode, path: Path) -> Week:
-    name = notebook.metadata.get("course", {}).get("week") or path.resolve().parent.name
+    about = notebook.metadata.get("course")
+    name = (about.get("week") if isinstance(about, dict) else None) or path.resolve().parent.name
     return load_course().week(name)
 
 
@@ -53,6 +55,7 @@ def judge_notebook(
     """Judge every exercise of a notebook (or `only` one), one after the other, as each verdict is reached."""
     notebook = read_notebook(path)
     week = week or week_of(notebook, path)
+    mend_graded(notebook, week)
     answers = answers_in(notebook, week)
     with Runner(week, folder=path.resolve().parent) as runner:
         for exercise in [only] if only else week.exercises:

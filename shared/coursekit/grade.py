@@ -13,7 +13,7 @@ from coursekit import gradebook, journal, paths, salvage
 from coursekit.course import Exercise, Week
 from coursekit.errors import CourseError
 from coursekit.gradebook import STUDENT, Score, need
-from coursekit.mend import Finding, mend_graded
+from coursekit.mend import NOTES, Finding, mend_graded, notes
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ def hand_in(week: Week, path: Path) -> list[Finding]:
     if found.broken:
         findings.append(Finding(f"{path.name}: {found.broken}. What can be read was graded; `course doctor` mends the file."))
     findings += mend_graded(found.notebook, week)
+    found.notebook.metadata["course"][NOTES] = notes(findings)
     for cell in found.notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None

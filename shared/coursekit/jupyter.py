@@ -35,18 +35,28 @@ class CourseValidator(nbgrader.validator.Validator):
         path = Path(filename)
         found = salvage.read(path)
         notebook = found.notebook
-        week = week_of(notebook)
-        if week is None or notebook.metadata.course.get("notebook") != week.graded:
+        week = week_of(notebook) or week_of(notebook, path.parent.name)
+        if week is None or not is_graded(notebook, week, path):
             return super().validate(filename)
         try:
-            notebook, resources = MendNotebook(parent=self).preprocess(notebook, {"metadata": {"path": str(path.parent)}})
+            notebook, resources = MendNotebook(parent=self).preprocess(
+                notebook, {"metadata": {"path": str(path.parent)}, "nbgrader": {"assignment": week.name}}
+            )
             notebook, _ = RunChecks(parent=self, hidden=False).preprocess(notebook, resources)
         except CourseError as error:
             return {"failed": [{"source": "", "error": ansi2html(str(error)), "raw_error": str(error)}]}
         failed = self._get_failed_cells(notebook)
         errors = {cell.id: self._extract_error(cell) for cell in failed}
-        results = [{"source": title(week, cell), "error": ansi2html(wrapped(errors[cell.id])), "raw_error": errors[cell.id]} for cell in failed]
+        results = [
+            {"source": title(week, cell), "error": ansi2html(wrapped(errors[cell.id])), "raw_error": errors[cell.id]} for cell in failed
+        ]
         return {"failed": results} if results else {}
+
+
+def is_graded(notebook: NotebookNode, week: Week, path: Path) -> bool:
+    """Whether this is the week's graded notebook: by what it says of itself, or, where that is lost, by its name."""
+    about = notebook.metadata.get("course")
+    return (about.get("notebook") if isinstance(about, dict) else path.stem) == week.graded
 
 
 def title(week: Week, cell: NotebookNode) -> str:

@@ -18,6 +18,7 @@ from coursekit.course import Week
 from coursekit.errors import CourseError
 from coursekit.salvage import grade_id
 
+NOTES = "notes"  # notebook.metadata.course.notes: what mending found, for the feedback
 LARGE_OUTPUT = 1_000_000  # characters in one cell; a lab's own outputs stay far below
 
 
@@ -30,6 +31,11 @@ class Finding:
 
     def __str__(self) -> str:
         return self.text
+
+
+def notes(findings: list[Finding]) -> list[dict[str, str]]:
+    """Findings as they travel in the notebook's metadata, from mending to the feedback."""
+    return [{"text": finding.text, "exercise": finding.exercise} for finding in findings]
 
 
 def mend_graded(notebook: NotebookNode, week: Week) -> list[Finding]:
@@ -217,6 +223,7 @@ def _about(notebook: NotebookNode, release: NotebookNode) -> list[Finding]:
         ours = release.metadata["course"]
         if not isinstance(about, dict) or any(about.get(key) != ours.get(key) for key in ("week", "notebook")):
             notebook.metadata["course"] = nbformat.from_dict(ours)
+            found.append(Finding("the notebook no longer said which part of the course it is: noted in it again."))
     return found
 
 

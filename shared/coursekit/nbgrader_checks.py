@@ -22,11 +22,10 @@ from traitlets.config import Config
 from coursekit import salvage
 from coursekit.course import Week, load_course
 from coursekit.errors import CourseError
-from coursekit.mend import mend_graded, release_of
+from coursekit.mend import NOTES, mend_graded, notes, release_of
 from coursekit.runner import Runner, Verdict
 from coursekit.salvage import grade_id
 
-NOTES = "notes"  # notebook.metadata.course.notes: what mending found, for the feedback
 PRINTED = 2_000  # characters of what an answer printed that the feedback shows
 
 
@@ -43,8 +42,10 @@ class MendNotebook(NbGraderPreprocessor):
     def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
         week = week_of(nb, resources.get("nbgrader", {}).get("assignment", ""))
         if week:
+            about = nb.metadata.get("course")
+            earlier = about.get(NOTES, []) if isinstance(about, dict) else []
             findings = mend_graded(nb, week)
-            nb.metadata["course"][NOTES] = [{"text": f.text, "exercise": f.exercise} for f in findings]
+            nb.metadata["course"][NOTES] = [*earlier, *notes(findings)]
         return nb, resources
 
 
@@ -66,14 +67,14 @@ class RunChecks(NbGraderPreprocessor):
         if week is None:
             raise CourseError("this notebook belongs to no week of the course: its metadata names none.")
         answers = {grade_id(cell): cell.source for cell in nb.cells if utils.is_solution(cell)}
-        notes = nb.metadata.get("course", {}).get(NOTES, [])
+        found = nb.metadata.get("course", {}).get(NOTES, [])
         folder = self.folder or resources.get("metadata", {}).get("path", "")
         with Runner(week, folder=Path(folder) if folder else None, sandbox_required=self.sandbox_required) as runner:
             for cell in nb.cells:
                 if utils.is_grade(cell) and cell.cell_type == "code":
                     exercise = week.exercise(grade_id(cell).removesuffix("-check"))
                     verdict = runner.check(exercise, answers.get(exercise.id, ""), hidden=self.hidden)
-                    cell.outputs = outputs(verdict, [note["text"] for note in notes if note["exercise"] == exercise.id])
+                    cell.outputs = outputs(verdict, [note["text"] for note in found if note["exercise"] == exercise.id])
                     cell.execution_count = None
         return nb, resources
 

@@ -56,7 +56,7 @@ def parse(text: str) -> Salvage:
     if not isinstance(content, dict) or not isinstance(content.get("cells", content.get("worksheets")), list):
         return Salvage(nbformat.v4.new_notebook(), "the file is no notebook")
     if content.get("nbformat", 4) != 4:
-        content = nbformat.convert(nbformat.from_dict(content), 4)
+        content = nbformat.reads(text, as_version=4)
     notebook = _well_formed(content)
     return Salvage(notebook, crlf=crlf or any("\r" in cell.source for cell in notebook.cells))
 
