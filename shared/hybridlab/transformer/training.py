@@ -90,7 +90,7 @@ def train_step(
         loss += part.item()
     norm = clip_grad_norm(model.parameters(), max_grad_norm).item()
     if not math.isfinite(norm):
-        raise FloatingPointError(f"the gradient norm is {norm} at loss {loss}")
+        raise FloatingPointError(f"the gradient norm is {norm} at loss {loss:.4g}")
     optimizer.step()
     return loss, norm
 
