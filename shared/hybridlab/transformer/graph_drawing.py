@@ -14,23 +14,33 @@ from hybridlab.transformer.autograd import topological_order
 def draw_graph(root: Any, ax: Axes) -> None:
     """Draw `root` (a `Value`) and all that it was computed from: name, data and grad of each, slope of each edge."""
     places = layout(root)
-    for node, (x, y) in places.items():
-        for position, (parent, slope) in enumerate(zip(node.parents, node.slopes, strict=True)):
-            start = places[parent]
-            bend = 0.25 - 0.5 * position if node.parents.count(parent) > 1 else 0.0  # a * a has two edges from a
-            ax.annotate(
-                "",
-                (x - 0.34, y),
-                (start[0] + 0.34, start[1]),
-                arrowprops={"arrowstyle": "-|>", "color": "0.45", "connectionstyle": f"arc3,rad={bend}"},
-            )
-            ax.text((start[0] + x) / 2, (start[1] + y) / 2 - bend, f"{slope:.3g}", ha="center", va="center", fontsize=9,
-                    color="tab:blue", bbox={"fc": "white", "ec": "none", "pad": 1})
-        ax.text(x, y, f"{node.name or 'number'}\n{node.data:.4g}\ngrad {node.grad:.4g}", ha="center", va="center", fontsize=9,
-                bbox={"boxstyle": "round", "fc": "#fff4d6" if node.parents else "#e3f1e3", "ec": "0.4"})
     across, up = zip(*places.values(), strict=True)
-    ax.set(xlim=(min(across) - 0.6, max(across) + 0.6), ylim=(min(up) - 0.6, max(up) + 0.6))
+    ax.set(xlim=(min(across) - 0.5, max(across) + 0.5), ylim=(min(up) - 0.7, max(up) + 0.7))
     ax.axis("off")
+    boxes = {}
+    for node, (x, y) in places.items():
+        text = f"{node.name or 'number'}\n{node.data:.4g}\ngrad {node.grad:.4g}"
+        style = {"boxstyle": "round", "fc": "#fff4d6" if node.parents else "#e3f1e3", "ec": "0.4"}
+        boxes[node] = ax.text(x, y, text, ha="center", va="center", fontsize=9, bbox=style).get_bbox_patch()
+    ax.figure.draw_without_rendering()  # so that boxes and axes have their final size
+    for node in places:
+        for position, (parent, slope) in enumerate(zip(node.parents, node.slopes, strict=True)):
+            far = places[node][0] - places[parent][0] > 2.0  # would run through the boxes between
+            twin = node.parents.count(parent) > 1  # a * a has two edges from a
+            bend = 0.3 - 0.6 * position if twin else -0.35 if far else 0.0
+            draw_edge(ax, places[parent], places[node], boxes[parent], boxes[node], bend, f"{slope:.3g}")
+
+
+def draw_edge(
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], start_box: Any, end_box: Any, bend: float, label: str
+) -> None:
+    """An arrow from box to box, bent to one side, with its label on the middle of the curve."""
+    style = {"arrowstyle": "-|>", "color": "0.45", "connectionstyle": f"arc3,rad={bend}", "patchA": start_box, "patchB": end_box}
+    ax.annotate("", end, start, arrowprops=style)
+    (x0, y0), (x1, y1) = ax.transData.transform([start, end])
+    middle = (x0 + x1 + bend * (y1 - y0)) / 2, (y0 + y1 - bend * (x1 - x0)) / 2
+    ax.text(*ax.transData.inverted().transform(middle), label, ha="center", va="center", fontsize=9, color="tab:blue",
+            bbox={"fc": "white", "ec": "none", "pad": 1})
 
 
 def layout(root: Any) -> dict[Any, tuple[float, float]]:

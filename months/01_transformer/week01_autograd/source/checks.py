@@ -329,7 +329,7 @@ def gradients(Array, call, *arrays, seed=0):
     totals = []
     for mine in ours:
         parts = [gradient for parent, gradient in pulled if parent is mine]
-        totals.append(sum(parts[1:], parts[0]) if parts else None)
+        totals.append(np.array(sum(parts[1:], parts[0])) if parts else None)
     return out, expected, totals, [t.grad.numpy() for t in theirs]
 
 

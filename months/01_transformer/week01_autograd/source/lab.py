@@ -24,6 +24,7 @@ profile = "cpu"
 
 # %% id="imports"
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ from hybridlab.transformer.autograd import Operators, topological_order
 import matplotlib.pyplot as plt
 from coursekit.notebook import compare, seed_everything
 
-seed_everything(0)
+SEED = seed_everything(0)
 
 # %% [markdown] id="value-why"
 # ## Tuesday 1 · `Value`: one number that remembers
@@ -153,7 +154,7 @@ for row in [[1.0, 2.0, 3.0], [10_000.0, 10_001.0, 9_998.0], [0.0, 1_000.0]]:
 # * Equal to `torch.optim.SGD` over 50 steps (the task: to 1e-6; the check works in float64 and asks for 1e-9).
 
 # %% id="sgd-example"
-param = torch.tensor([1.0, -2.0], requires_grad=True)
+param = torch.tensor([1.0, -1.0], requires_grad=True)
 optimizer = torch.optim.SGD([param], lr=0.1, momentum=0.9, weight_decay=0.5)
 for step in range(1, 4):
     param.grad = torch.tensor([1.0, 1.0])
@@ -163,7 +164,7 @@ for step in range(1, 4):
 # %% id="sgd" exercise="hybridlab.transformer.optim.sgd_step" points=1 minutes=15 difficulty=1
 
 # %% id="sgd-try"
-param, buffer = torch.tensor([1.0, -2.0]), torch.zeros(2)
+param, buffer = torch.tensor([1.0, -1.0]), torch.zeros(2)
 for step in range(1, 4):
     sgd_step(param, torch.tensor([1.0, 1.0]), buffer, lr=0.1, momentum=0.9, weight_decay=0.5)
     print(f"step {step}: param = {[round(v, 4) for v in param.tolist()]}")
@@ -181,17 +182,18 @@ for step in range(1, 4):
 # * Equal to `torch.optim.AdamW` over 50 steps, also where gradients are as small as `eps`.
 
 # %% id="adamw-example"
-param = torch.tensor([1.0, -2.0], requires_grad=True)
+param = torch.tensor([1.0, 1.0], requires_grad=True)
 optimizer = torch.optim.AdamW([param], lr=0.1, betas=(0.9, 0.99), weight_decay=0.5)
 for step in range(1, 4):
     param.grad = torch.tensor([100.0, 0.001])
     optimizer.step()
-    print(f"step {step}: param = {[round(v, 4) for v in param.tolist()]}   (the gradients differ by a factor of 100,000)")
+    print(f"step {step}: param = {[round(v, 4) for v in param.tolist()]}")
+print("The two gradients differ by a factor of 100,000, the two steps do not.")
 
 # %% id="adamw" exercise="hybridlab.transformer.optim.adamw_step" points=2 minutes=30 difficulty=2
 
 # %% id="adamw-try"
-param, averages = torch.tensor([1.0, -2.0]), (torch.zeros(2), torch.zeros(2))
+param, averages = torch.tensor([1.0, 1.0]), (torch.zeros(2), torch.zeros(2))
 for step in range(1, 4):
     adamw_step(param, torch.tensor([100.0, 0.001]), *averages, step, lr=0.1, betas=(0.9, 0.99), weight_decay=0.5)
     print(f"step {step}: param = {[round(v, 4) for v in param.tolist()]}")
@@ -201,7 +203,7 @@ for step in range(1, 4):
 #
 # A colleague trains on sentences of different length. Short ones are filled up with padding, whose target is -100. They report:
 #
-# > *We moved from padding to 8 tokens to padding to 64, and our training loss is now eight times lower! But the model got worse.*
+# > *We moved from padding to 8 tokens to padding to 64, and our first loss is now eight times lower! But the model learns more slowly.*
 #
 # The cell below holds their `cross_entropy`. It runs, and it raises no error. **Run it, jump over its check, and look at the symptom
 # below first.** Then find the bug, mend it, run the symptom again, then the check.
