@@ -128,6 +128,12 @@ def test_it_begins_as_gpt2_does(config):
     assert loss.item() == pytest.approx(math.log(31), abs=0.15)
 
 
+def test_the_last_norm_is_left_out_only_with_post_norm():
+    pre, post = (MiniTransformer(TransformerConfig(31, d_model=24, n_layers=1, norm_placement=p)) for p in ("pre", "post"))
+    assert "norm.weight" in pre.state_dict()
+    assert not any(name.startswith("norm.") for name in post.state_dict())
+
+
 def test_init_weights_returns_nothing_and_follows_the_global_seed():
     config = TransformerConfig.llama(31, d_model=24)
     model = MiniTransformer(config)
@@ -198,6 +204,7 @@ def test_a_pre_norm_stream_grows_with_depth_and_a_post_norm_stream_does_not():
     tokens = torch.randint(64, (4, 32))
     shapes = [TransformerConfig(64, d_model=64, n_layers=16, norm_placement=p, tie_embeddings=False) for p in ("pre", "post")]
     pre, post = (stream_sizes(xavier_(MiniTransformer(shape)), tokens) for shape in shapes)
+    assert pre[0].item() == pytest.approx(1.0, abs=0.05)  # the stream begins with the embedding's size
     growth = (pre[-1] ** 2 - pre[0] ** 2) / 16
     assert 0.5 <= growth <= 1.5  # lemma 2 of 2002.04745: between l/2 and 3l/2
     torch.testing.assert_close(post[1:], torch.ones(16), rtol=1e-3, atol=1e-3)
