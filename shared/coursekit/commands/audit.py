@@ -6,20 +6,22 @@ import json
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from coursekit.audit import audit as count
 
-# Heading → what is counted under it; several names are joined by "+".
+# What is counted → its heading; narrow enough for a terminal of 80 columns.
 COLUMNS = {
-    "note-books": ("notebooks",),
-    "exer-cises": ("exercises",),
-    "points": ("points",),
-    "check cases (visible + hidden)": ("checks_visible", "checks_hidden"),
-    "wrong + right answers": ("mistakes", "correct"),
-    "broken": ("broken",),
-    "ques-tions": ("questions",),
+    "notebooks": "note-\nbooks",
+    "exercises": "exer-\ncises",
+    "points": "points",
+    "checks_visible": "shown\ncases",
+    "checks_hidden": "hidden\ncases",
+    "mistakes": "mis-\ntakes",
+    "correct": "right\nones",
+    "questions": "ques-\ntions",
 }
 
 
@@ -29,11 +31,12 @@ def audit(as_json: Annotated[bool, typer.Option("--json", help="print JSON, for 
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    shown = Table(title=f"{found['months']} month(s), {found['weeks']} weeks, {found['projects']} project(s)")
-    shown.add_column("")
-    for heading in COLUMNS:
+    title = f"{found['months']} month(s), {found['weeks']} weeks, {found['projects']} project(s)"
+    shown = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    shown.add_column("", no_wrap=True)
+    for heading in COLUMNS.values():
         shown.add_column(heading, justify="right")
-    shown.add_column("in step")
+    shown.add_column("in\nstep")
     for month in found["by_month"].values():
         for name, counts in month["units"].items():
             shown.add_row(name, *row(counts))
@@ -44,5 +47,4 @@ def audit(as_json: Annotated[bool, typer.Option("--json", help="print JSON, for 
 
 def row(counts: dict) -> list[str]:
     """One line of the table, after its name."""
-    numbers = [" + ".join(str(counts[name]) for name in names) for names in COLUMNS.values()]
-    return [*numbers, "yes" if counts["in_step"] else "[red]no[/]"]
+    return [*(str(counts[name]) for name in COLUMNS), "yes" if counts["in_step"] else "[red]no[/]"]
