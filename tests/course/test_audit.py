@@ -8,13 +8,18 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pytest
 from coursekit import paths
 from coursekit.audit import audit, count_week
 from coursekit.course import load_course
 
 
-def test_counts_are_those_of_the_files() -> None:
-    found = audit()
+@pytest.fixture(scope="module")
+def found() -> dict:
+    return audit()
+
+
+def test_counts_are_those_of_the_files(found: dict) -> None:
     masters = [path.read_text("utf-8") for path in paths.MONTHS.glob("*/*/source/*.py")]
     labs = [path.read_text("utf-8") for path in paths.MONTHS.glob("*/*/source/lab.py")]
     assert found["weeks"] == len(labs)
@@ -25,16 +30,15 @@ def test_counts_are_those_of_the_files() -> None:
     assert found["checks_hidden"] >= found["exercises"] <= found["checks_visible"]
 
 
-def test_points_are_those_that_nbgrader_gives() -> None:
+def test_points_are_those_that_nbgrader_gives(found: dict) -> None:
     points = 0
     for path in paths.MONTHS.glob("*/*/*.ipynb"):
         for cell in nbformat.read(path, as_version=4).cells:
             points += cell.metadata.get("nbgrader", {}).get("points", 0)
-    assert audit()["points"] == points
+    assert found["points"] == points
 
 
-def test_months_add_up_to_the_whole() -> None:
-    found = audit()
+def test_months_add_up_to_the_whole(found: dict) -> None:
     for key in ("weeks", "notebooks", "exercises", "mistakes", "points"):
         assert found[key] == sum(month[key] for month in found["by_month"].values())
         for month in found["by_month"].values():
@@ -52,6 +56,6 @@ def test_a_changed_release_is_out_of_step(tmp_path: Path) -> None:
     assert not count_week(week).in_step
 
 
-def test_json_is_what_a_program_can_read() -> None:
+def test_json_is_what_a_program_can_read(found: dict) -> None:
     done = subprocess.run([sys.executable, "-m", "coursekit.cli", "audit", "--json"], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["by_month"].keys() == audit()["by_month"].keys()
+    assert json.loads(done.stdout)["by_month"].keys() == found["by_month"].keys()

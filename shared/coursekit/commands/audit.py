@@ -35,7 +35,7 @@ def audit(as_json: Annotated[bool, typer.Option("--json", help="print JSON, for 
     shown = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
     shown.add_column("", no_wrap=True)
     for heading in COLUMNS.values():
-        shown.add_column(heading, justify="right")
+        shown.add_column(heading, justify="right", min_width=6)
     shown.add_column("in\nstep")
     for month in found["by_month"].values():
         for name, counts in month["units"].items():
