@@ -9,9 +9,11 @@ verdict on the *source* of the exercise cell, and writes that verdict as the che
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import nbformat
+from nbconvert.preprocessors.sanitize import SanitizeHTML
 from nbformat import NotebookNode
 from nbgrader import preprocessors as given
 from nbgrader import utils
@@ -47,6 +49,22 @@ class MendNotebook(NbGraderPreprocessor):
             findings = mend_graded(nb, week)
             nb.metadata["course"][NOTES] = [*earlier, *notes(findings)]
         return nb, resources
+
+
+class HarmlessText(NbGraderPreprocessor, SanitizeHTML):
+    """Takes scripts out of what students wrote between the exercises: instructors look at it in their own browser."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
+        week = week_of(nb, resources.get("nbgrader", {}).get("assignment", ""))
+        self.ours = {cell.source for cell in release_of(week).cells} if week else set()
+        nb.metadata = NotebookNode({key: value for key, value in nb.metadata.items() if key in ("kernelspec", "language_info", "course")})
+        return super().preprocess(nb, resources)
+
+    def preprocess_cell(self, cell: NotebookNode, resources: dict, index: int) -> tuple[NotebookNode, dict]:
+        if cell.cell_type == "code" or cell.source in self.ours:
+            return cell, resources
+        cell.source = re.sub(r"(?i)(java|vb)\s*script\s*:", "script ", cell.source)  # a link inside a formula
+        return super().preprocess_cell(cell, resources, index)
 
 
 class RunChecks(NbGraderPreprocessor):
@@ -129,7 +147,6 @@ def configure(config: Config, *, root: Path, course_id: str, exchange: Path, ass
     `of_others`: what is graded is other people's, so it is judged in a sandbox or not at all.
     """
     config.RunChecks.sandbox_required = of_others
-    config.HTMLExporter.sanitize_html = True  # feedback and Formgrader show what students wrote
     config.CourseDirectory.max_file_size = config.CourseDirectory.max_dir_size = 500_000  # kB: a flood of output is still collected
     config.CourseDirectory.root = str(root)
     config.CourseDirectory.course_id = course_id
@@ -141,6 +158,7 @@ def configure(config: Config, *, root: Path, course_id: str, exchange: Path, ass
     config.Autograde.sanitize_preprocessors = [
         given.ClearOutput,
         MendNotebook,
+        HarmlessText,
         given.DeduplicateIds,
         given.OverwriteKernelspec,
         given.OverwriteCells,
