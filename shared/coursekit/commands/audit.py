@@ -32,10 +32,10 @@ def audit(as_json: Annotated[bool, typer.Option("--json", help="print JSON, for 
         typer.echo(json.dumps(found, indent=1))
         return
     title = f"{found['months']} month(s), {found['weeks']} weeks, {found['projects']} project(s)"
-    shown = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    shown = Table(title=title, box=SIMPLE_HEAD, padding=0)
     shown.add_column("", no_wrap=True)
     for heading in COLUMNS.values():
-        shown.add_column(heading, justify="right", min_width=6)
+        shown.add_column(heading, justify="right", min_width=max(map(len, heading.split("\n"))))
     shown.add_column("in\nstep")
     for month in found["by_month"].values():
         for name, counts in month["units"].items():
