@@ -1,0 +1,46 @@
+"""Which of the assistant's two languages a text is in, and the sentences that the assistant says itself, in both."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Literal
+
+from assistant.store.words import folded
+
+Language = Literal["en", "vi"]
+
+# Letters that Vietnamese has and that English borrows at most one of in a word.
+VIETNAMESE = re.compile("[ăâđêôơưạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ]", re.IGNORECASE)
+COMMON_WITHOUT_MARKS = frozenset(
+    "la gi cua khong duoc bao nhieu nhu the nao cho toi cac nhung va trong voi ngay nam phai chinh sach nghi phep".split()
+)
+COMMON_ENGLISH = frozenset("the is of what how who when where which a to in for and do does many much are on i".split())
+
+SENTENCES: dict[str, dict[Language, str]] = {
+    "no_evidence": {
+        "en": "I found nothing about this in your documents, so I can't answer it from them.",
+        "vi": "Tôi không tìm thấy thông tin về điều này trong tài liệu của bạn, nên không thể trả lời dựa trên chúng.",
+    },
+    "no_documents": {
+        "en": "There is no document to look into yet: upload one, then ask again.",
+        "vi": "Chưa có tài liệu nào để tra cứu: hãy tải lên một tài liệu rồi hỏi lại.",
+    },
+    "not_read_yet": {
+        "en": "Your documents are still being read: ask again in a moment.",
+        "vi": "Tài liệu của bạn vẫn đang được đọc: hãy hỏi lại sau ít phút.",
+    },
+}
+
+
+def language_of(text: str) -> Language:
+    """The language of a question; English where nothing speaks for Vietnamese. Typed without diacritics counts too."""
+    if VIETNAMESE.search(unicodedata.normalize("NFC", text)):
+        return "vi"
+    words = re.findall(r"[a-z]+", folded(text))
+    vietnamese = sum(word in COMMON_WITHOUT_MARKS for word in words)
+    return "vi" if vietnamese >= 2 and vietnamese > sum(word in COMMON_ENGLISH for word in words) else "en"
+
+
+def say(sentence: str, language: Language) -> str:
+    return SENTENCES[sentence][language]
