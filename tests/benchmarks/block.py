@@ -34,5 +34,8 @@ def main() -> None:
             samples[f"{shape}: {side}"] = values
             if side != "PyTorch":
                 ratios[f"{shape}: {side}"] = ratio(taken, side, "PyTorch")
-    note = f"d_model {D_MODEL}, {HEADS} heads, forward and backward. PyTorch: nn.TransformerEncoderLayer in GPT-2's shape; both of ours against it."
+    note = (
+        f"d_model {D_MODEL}, {HEADS} heads, forward and backward. "
+        "PyTorch: nn.TransformerEncoderLayer in GPT-2's shape; both of ours against it."
+    )
     write("block", unit="ms of CPU time", samples=samples, ratios=ratios, note=note)

@@ -52,7 +52,8 @@ def main() -> None:
         "`mini_gpt`'s recipe, our parts": ours(new, text.train),
     }
     taken = turn_about(calls, repeat=9)
-    per_sample = {name: STEPS * plan.batch_size * plan.time for name, plan in zip(calls, (old.training, old.training, new.training), strict=True)}
+    plans = dict(zip(calls, (old.training, old.training, new.training), strict=True))
+    per_sample = {name: STEPS * plan.batch_size * plan.time for name, plan in plans.items()}
     speed = {name: [1e3 * per_sample[name] / ms for ms in values] for name, values in taken.items()}
     ratios = {name: per_sample[name] / per_sample[base] / ratio(taken, name, base) for name in calls if name != base}
     note = "A ratio is the speed over that of PyTorch's own parts: 1.00 is as fast, 0.50 half as fast."

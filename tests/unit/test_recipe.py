@@ -18,7 +18,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 
-@pytest.mark.parametrize("config", [TransformerConfig.gpt2(31, n_layers=3), TransformerConfig.llama(31, d_model=48, n_heads=6, n_kv_heads=2)])
+@pytest.mark.parametrize(
+    "config", [TransformerConfig.gpt2(31, n_layers=3), TransformerConfig.llama(31, d_model=48, n_heads=6, n_kv_heads=2)]
+)
 def test_the_cost_is_pytorchs_own_count(config):
     with FlopCounterMode(display=False) as counter:
         MiniTransformer(config)(torch.zeros(3, 10, dtype=torch.int64)).sum().backward()
