@@ -67,7 +67,8 @@ class Environment:
 
     def key(self) -> dict[str, str]:
         """What the environment depends on. A change in any of it makes the environment stale."""
-        digest = hashlib.sha256(self.lock.read_bytes() + (self.root / "pyproject.toml").read_bytes()).hexdigest()
+        files = (self.lock, self.lock.with_name("no-deps.txt"), self.root / "pyproject.toml")
+        digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
         return {"requirements": digest, "python": self._made_with(), "root": str(self.root)}
 
     def is_current(self) -> bool:
@@ -90,6 +91,7 @@ class Environment:
             if interrupted:
                 self._drop_half_installed()
             self._pip_install("-r", str(self.lock), *(("--extra-index-url", CPU_TORCH) if self.cpu_torch else ()), packages=packages)
+            self._pip_install("--no-deps", "-r", str(self.lock.with_name("no-deps.txt")))
             self._say(3, "the course itself")
             self._pip_install("--no-deps", "--no-build-isolation", "-e", str(self.root))
             self._run_or_fail("-m", "hybridlab.runtime", "install-kernel")

@@ -25,6 +25,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("PYTHON", raising=False)
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements" / "main.txt").write_text("# nothing\n")
+    (tmp_path / "requirements" / "no-deps.txt").write_text("# nothing\n")
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\nversion = '0'\n")
     return tmp_path
 
@@ -77,7 +78,7 @@ def test_environment_is_made_once_and_again_when_the_lock_changes(environment, c
     (checkout / "requirements" / "main.txt").write_text("# something else\n")
     assert not environment.is_current()
     environment.make()
-    assert len(environment.calls) == 3
+    assert len(environment.calls) == 4
 
 
 @pytest.mark.slow
