@@ -13,9 +13,58 @@ Language = Literal["en", "vi"]
 # Letters that Vietnamese has and that English borrows at most one of in a word.
 VIETNAMESE = re.compile("[ăâđêôơưạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ]", re.IGNORECASE)
 COMMON_WITHOUT_MARKS = frozenset(
-    "la gi cua khong duoc bao nhieu nhu the nao cho toi cac nhung va trong voi ngay nam phai chinh sach nghi phep".split()
+    [
+        "la",
+        "gi",
+        "cua",
+        "khong",
+        "duoc",
+        "bao",
+        "nhieu",
+        "nhu",
+        "the",
+        "nao",
+        "cho",
+        "toi",
+        "cac",
+        "nhung",
+        "va",
+        "trong",
+        "voi",
+        "ngay",
+        "nam",
+        "phai",
+        "chinh",
+        "sach",
+        "nghi",
+        "phep",
+    ]
 )
-COMMON_ENGLISH = frozenset("the is of what how who when where which a to in for and do does many much are on i".split())
+COMMON_ENGLISH = frozenset(
+    [
+        "the",
+        "is",
+        "of",
+        "what",
+        "how",
+        "who",
+        "when",
+        "where",
+        "which",
+        "a",
+        "to",
+        "in",
+        "for",
+        "and",
+        "do",
+        "does",
+        "many",
+        "much",
+        "are",
+        "on",
+        "i",
+    ]
+)
 
 SENTENCES: dict[str, dict[Language, str]] = {
     "no_evidence": {
