@@ -17,7 +17,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from coursekit import paths, salvage
+from coursekit import gradebook, paths, salvage
 from coursekit.course import Week
 from coursekit.errors import CourseError
 from coursekit.fetch import keep
@@ -119,6 +119,19 @@ def stamp(path: Path) -> str:
     from datetime import datetime
 
     return datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+
+
+def mend_gradebook(*, repair: bool = True) -> list[str]:
+    """Put a damaged gradebook aside, so that grading makes a new one."""
+    try:
+        gradebook.require_sound()
+    except CourseError as error:
+        if not repair:
+            return [str(error)]
+        kept = keep(gradebook.folder() / "gradebook.db")
+        (gradebook.folder() / "gradebook.db").unlink()
+        return [f"the gradebook was damaged: put aside as {kept}. Grade your weeks again to have your points back."]
+    return []
 
 
 def environment() -> list[str]:

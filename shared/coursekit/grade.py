@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+from filelock import FileLock, Timeout
 
 from coursekit import gradebook, journal, paths, salvage
 from coursekit.course import Exercise, Week
@@ -53,7 +56,7 @@ def grade(week: Week) -> Report:
     Raises CourseError where it was never fetched, or nbgrader fails.
     """
     path = submission(week)
-    with warnings.catch_warnings():
+    with alone(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nbgrader's own, about its use of SQLAlchemy
         api = gradebook.open_course(week)
         gradebook.ensure_assignment(api, week)
@@ -63,6 +66,16 @@ def grade(week: Week) -> Report:
     report = Report(week, tuple(results(week)), tuple(findings), publish_feedback(week))
     journal.record("grade", week=week.name, points=report.points, of=report.of, passed=[r.exercise.id for r in report.results if r.passed])
     return report
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keep a second `course grade` out of the gradebook for as long as this one takes."""
+    try:
+        with FileLock(gradebook.prepare() / ".lock", timeout=300):
+            yield
+    except Timeout:
+        raise CourseError("another `course grade` has been running for five minutes: end it, then try again.") from None
 
 
 def submission(week: Week) -> Path:

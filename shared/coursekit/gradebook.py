@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,7 @@ def open_course(week: Week) -> Any:
 
     from coursekit.nbgrader_checks import configure
 
+    require_sound()
     root = prepare()
     config = Config()
     configure(config, root=root, course_id=COURSE_ID, exchange=exchange(), assignments=paths.WORKSPACE)
@@ -142,9 +145,24 @@ def all_scores(weeks: list[Week]) -> dict[str, list[Score]]:
     return {name: scores for name, scores in found.items() if scores is not None}
 
 
+def require_sound() -> None:
+    """Raise CourseError where the gradebook's file is damaged."""
+    path = folder() / "gradebook.db"
+    if not path.is_file():
+        return
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            sound = database.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+    except sqlite3.DatabaseError:
+        sound = False
+    if not sound:
+        raise CourseError(f"{path} is damaged: `course doctor` puts it aside, then grade your weeks again. Your notebooks are not touched.")
+
+
 def open_gradebook() -> Any:
     from nbgrader.api import Gradebook
 
+    require_sound()
     return Gradebook(f"sqlite:///{folder() / 'gradebook.db'}", COURSE_ID)
 
 

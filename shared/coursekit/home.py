@@ -185,7 +185,9 @@ def table(course: Course, units: list[UnitProgress]) -> str:
             points = f"{unit.points:g}" if unit.graded else "–"
             done = " ✓" if unit.done else ""
             solved, mine = f"{len(unit.passed)} of {count}", f"{len(unit.promoted)} of {count}"
-            rows.append(f"| {unit.week.name}{done} | {points} of {unit.of:g} | {solved} | {mine} |")
+            graded = (paths.WORKSPACE / unit.week.name / "feedback.html").is_file()
+            page = f" · [feedback]({unit.week.name}/feedback.html)" if graded else ""
+            rows.append(f"| {unit.week.name}{done}{page} | {points} of {unit.of:g} | {solved} | {mine} |")
         total = together(own)
         solved, mine = f"{total.passed} of {total.exercises}", f"{total.promoted} of {total.exercises}"
         rows.append(f"| **{month.name}** | **{total.points:g} of {total.of:g}** | **{solved}** | **{mine}** |")

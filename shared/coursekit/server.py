@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,7 +14,13 @@ from coursekit import fetch, gradebook, home, paths, salvage
 from coursekit.course import load_course
 
 SERVER = {
-    "ServerApp": {"jpserver_extensions": {"coursekit.jupyter": True, "jupyterlab_jupytext": False}, "allow_root": True, "answer_yes": True},
+    "ServerApp": {
+        "jpserver_extensions": {"coursekit.jupyter": True, "jupyterlab_jupytext": False},
+        "allow_root": True,
+        "answer_yes": True,
+        # Named, since the default is a login shell where no terminal started the server: /etc/profile then drops `course` from the PATH.
+        "terminado_settings": {"shell_command": [os.environ.get("SHELL") or shutil.which("bash") or "sh"]},
+    },
     "ContentsManager": {"allow_hidden": True},  # Formgrader links into .nbgrader
     "LabApp": {"check_for_updates_class": "jupyterlab.NeverCheckForUpdate", "news_url": None},
 }

@@ -6,10 +6,11 @@ import importlib.metadata
 import json
 
 import pytest
-from coursekit import doctor, runner
+from coursekit import doctor, gradebook, runner
 from coursekit.cli import app, register
 from coursekit.errors import CourseError
 from coursekit.fetch import fetch
+from coursekit.grade import grade
 from typer.testing import CliRunner
 
 
@@ -61,3 +62,18 @@ def test_the_command_mends_and_says_where_the_old_file_is(fresh):
     assert "the file as it was: .course/backup/week90_small/lab." in mended.stdout
     assert "kernel" not in CliRunner().invoke(app, ["doctor", "week90"]).stdout
     assert fresh.answers() == fresh.right
+
+
+def test_a_damaged_gradebook_is_named_put_aside_and_grading_goes_on(fresh):
+    fresh.save(fresh.solved())
+    grade(fresh.week)
+    book = gradebook.folder() / "gradebook.db"
+    book.write_bytes(b"SQLite format 3\0" + b"?" * 5000)
+    with pytest.raises(CourseError, match="is damaged: `course doctor` puts it aside"):
+        gradebook.scores(fresh.week)
+    with pytest.raises(CourseError, match="is damaged"):
+        grade(fresh.week)
+    (said,) = doctor.mend_gradebook()
+    assert "Grade your weeks again" in said
+    assert doctor.mend_gradebook() == []
+    assert grade(fresh.week).points == 9

@@ -12,8 +12,10 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from contextlib import closing
 
 import pytest
+import websocket
 from coursekit import gradebook
 from coursekit.answers import judge_notebook
 from coursekit.fetch import fetch
@@ -142,3 +144,15 @@ def test_a_notebook_that_is_not_the_courses_is_validated_by_nbgrader_itself(smal
     nbformat.write(other, small.workspace / "other.ipynb")
     reply = server.call("assignments/validate", path="other.ipynb")
     assert "AssertionError" in reply["value"]["failed"][0]["raw_error"]
+
+
+def test_the_course_command_is_there_in_a_terminal_of_jupyterlab(server):
+    name = server.call("api/terminals", data={})["name"]
+    address = f"ws://127.0.0.1:{server.port}/terminals/websocket/{name}?token={TOKEN}"
+    with closing(websocket.create_connection(address, timeout=20)) as terminal:
+        terminal.send(json.dumps(["stdin", "command -v course && echo at-$((40 + 2))\r"]))
+        seen = ""
+        while "at-42" not in seen:
+            kind, *text = json.loads(terminal.recv())
+            seen += text[0] if kind == "stdout" else ""
+    assert "/bin/course" in seen

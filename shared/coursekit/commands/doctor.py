@@ -27,7 +27,7 @@ def doctor(
             console.print(f"{diagnosis.path.relative_to(paths.WORKSPACE)}: {finding.text}", markup=False, soft_wrap=True)
         if diagnosis.backup:
             console.print(f"  the file as it was: {diagnosis.backup.relative_to(paths.WORKSPACE)}", markup=False, soft_wrap=True)
-    troubles = surgery.environment()
+    troubles = [*surgery.mend_gradebook(repair=not look), *surgery.environment()]
     for trouble in troubles:
         console.print("[yellow]•[/yellow]", end=" ")
         console.print(trouble, markup=False, soft_wrap=True)
