@@ -1,0 +1,1 @@
+"""The REST API: OpenAI's shape where OpenAI has one, and the same manners elsewhere."""

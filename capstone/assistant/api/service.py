@@ -1,0 +1,67 @@
+"""The rooms of one running assistant, made once and handed to every route."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+
+from fastapi import Request
+from hybridlab.rag.embed import E5
+
+from assistant.engines import make_engine
+from assistant.engines.queue import Queued
+from assistant.knowledge.service import Knowledge
+from assistant.orchestrator import Orchestrator
+from assistant.settings import Settings
+from assistant.store import Store
+
+LOCAL = "local"  # the user of the page on this machine
+
+
+@dataclass
+class Service:
+    settings: Settings
+    store: Store
+    engine: Queued
+    knowledge: Knowledge
+    orchestrator: Orchestrator
+    rates: object
+    local_key: str
+
+    async def aclose(self) -> None:
+        self.knowledge.close()
+        await self.engine.aclose()
+        self.store.close()
+
+
+def open_service(settings: Settings) -> Service:
+    """Open the database, load the models, repair what a sudden end has left, and begin to work.
+
+    Raises StoreError, EngineError, MissingModel.
+    """
+    from assistant.api.access import RateLimit
+
+    store = Store(settings.database)
+    engine = make_engine(settings)
+    knowledge = Knowledge(store, E5(), settings)
+    knowledge.start()
+    orchestrator = Orchestrator(engine, knowledge, store, settings)
+    return Service(settings, store, engine, knowledge, orchestrator, RateLimit(settings.requests_per_minute), local_key(store, settings))
+
+
+def local_key(store: Store, settings: Settings) -> str:
+    """The key of the page on this machine: made at the first start, kept in a file that only this user can read."""
+    path = settings.home / "local.key"
+    if path.is_file() and store.keys.owner_of(key := path.read_text().strip()) == LOCAL:
+        return key
+    key = store.keys.add(LOCAL, "the page on this machine")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+        out.write(key)
+    os.replace(draft, path)
+    return key
+
+
+def service(request: Request) -> Service:
+    return request.app.state.service
