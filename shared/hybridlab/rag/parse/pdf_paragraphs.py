@@ -120,16 +120,15 @@ def _alike(one: float, other: float) -> bool:
 
 
 def _right_margin(lines: Sequence[Line], index: int) -> float:
-    """How far the lines around this one reach, within its column."""
+    """How far the lines around this one reach, within its column. One line alone that reaches further doesn't count."""
     line = lines[index]
-    return max(
-        (
-            near.right
-            for near in lines[max(0, index - 12) : index + 12]
-            if not near.grid and near.left < line.right and near.right > line.left
-        ),
-        default=line.right,
+    near = (
+        other.right
+        for other in lines[max(0, index - 12) : index + 12]
+        if not other.grid and other.left < line.right and other.right > line.left
     )
+    reaches = sorted(near, reverse=True)
+    return next((far for far, next_far in pairwise(reaches) if far - next_far < 3), reaches[0] if reaches else line.right)
 
 
 def _join(text: str, before: Line, line: Line, margin: float, words: Words) -> str:
