@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from hybridlab.rag.chunk import sentences
+from hybridlab.rag.sentences import sentence_spans
 
 from assistant.knowledge.search import Hit
 from assistant.store import Store
@@ -51,7 +51,7 @@ def cite(store: Store, owner: str, encoder, question: str, hits: list[Hit]) -> l
 
 def best_span(encoder, vector: np.ndarray, question: str, text: str) -> tuple[int, int]:
     """The sentence of `text` nearest to the question, with its neighbours as far as they fit into a quote's length."""
-    spans = [span for span in sentences(text) if text[slice(*span)].strip()] or [(0, len(text))]
+    spans = [span for span in sentence_spans(text, 0, len(text)) if text[slice(*span)].strip()] or [(0, len(text))]
     if len(spans) > 1 and spans[-1][1] - spans[0][0] > LONGEST:
         wanted = set(map(folded, terms(question)))
         overlap = [len(wanted & set(map(folded, terms(text[a:b])))) / max(1, len(wanted)) for a, b in spans]

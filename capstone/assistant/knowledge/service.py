@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import BinaryIO
 
 from hybridlab.rag.chunk import chunk
-from hybridlab.rag.parse import DocumentError, media_type_of, parse_limited
+from hybridlab.rag.parse import DocumentError, Limits
+from hybridlab.rag.parse.limited import parse_limited
+from hybridlab.rag.parse.sniff import declared_type
 
 from assistant.knowledge.search import Hit, Retriever, Search
 from assistant.knowledge.uploads import Uploads, safe_name
@@ -42,9 +45,10 @@ class Knowledge:
         Raises DocumentError where the file is empty, too large, has no usable name, or the disk is full.
         """
         name = safe_name(name)
+        upload = self.uploads.receive(stream)
         with self._files:
-            upload = self.uploads.receive(stream)
-            document, _ = self.store.documents.receive(owner, name, media_type_of(name), upload.sha256, upload.bytes)
+            self.uploads.place(upload)
+            document, _ = self.store.documents.receive(owner, name, declared_type(Path(name), ""), upload.sha256, upload.bytes)
         self._wake.set()
         return document
 
@@ -138,7 +142,7 @@ class Knowledge:
                 document.media_type,
                 seconds=settings.parse_seconds,
                 memory=settings.parse_bytes,
-                max_pages=settings.document_pages,
+                limits=Limits(pages=settings.document_pages),
             )
         except DocumentError as error:
             self.store.documents.failed(job.document, error.sentence)

@@ -57,31 +57,35 @@ class Uploads:
     def receive(self, stream: BinaryIO) -> Upload:
         """Write a stream to disk. Raises DocumentError where it is empty, too large, or the disk is full; then nothing is left of it."""
         partial = self.folder / f".incoming-{uuid.uuid4().hex}"
-        digest, size = hashlib.sha256(), 0
         try:
-            with partial.open("xb") as out:
-                os.fchmod(out.fileno(), 0o600)
-                while piece := stream.read(PIECE):
-                    size += len(piece)
-                    if size > self.limit:
-                        raise DocumentError(
-                            "too_large", f"the file is larger than {self.limit / 2**20:.0f} MiB: split it, or compress its pictures."
-                        )
-                    digest.update(piece)
-                    out.write(piece)
-                out.flush()
-                os.fsync(out.fileno())
+            digest, size = self._write(stream, partial)
             if size == 0:
                 raise DocumentError("empty", "the file is empty: choose the file again.")
-            final = self.path(digest.hexdigest())
-            os.replace(partial, final)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        except BaseException as error:
+            partial.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DocumentError("disk_full", "the disk is full: delete documents or free some space, then upload again.") from error
             raise
-        finally:
-            partial.unlink(missing_ok=True)
-        return Upload(final, digest.hexdigest(), size)
+        return Upload(partial, digest, size)
+
+    def _write(self, stream: BinaryIO, path: Path) -> tuple[str, int]:
+        digest, size = hashlib.sha256(), 0
+        with path.open("xb") as out:
+            os.fchmod(out.fileno(), 0o600)
+            while piece := stream.read(PIECE):
+                size += len(piece)
+                if size > self.limit:
+                    limit = f"{self.limit / 2**20:.0f} MiB"
+                    raise DocumentError("too_large", f"the file is larger than {limit}: split it, or compress its pictures.")
+                digest.update(piece)
+                out.write(piece)
+            out.flush()
+            os.fsync(out.fileno())
+        return digest.hexdigest(), size
+
+    def place(self, upload: Upload) -> None:
+        """Give a received file its place, where `path` finds it. (The caller sees to it that nobody forgets that hash meanwhile.)"""
+        os.replace(upload.path, self.path(upload.sha256))
 
     def sweep(self, wanted: Iterable[str]) -> int:
         """Remove every file that is not among the hashes `wanted`; returns how many went."""

@@ -168,7 +168,7 @@ class Documents:
                 write.execute("INSERT INTO chunk_words (rowid, words, folded) VALUES (?, ?, ?)", (made, words, folded(words)))
             write.execute(
                 "UPDATE documents SET state = 'searchable', title = ?, warnings = ?, pages = ?, chunks = ?, updated = ? WHERE id = ?",
-                (parsed.title, json.dumps(list(parsed.warnings), ensure_ascii=False), len(parsed.pages), len(chunks), now, document),
+                (parsed.title, json.dumps(list(parsed.flags), ensure_ascii=False), len(parsed.pages), len(chunks), now, document),
             )
             write.execute("INSERT INTO jobs (document, step, state, created) VALUES (?, 'embed', 'waiting', ?)", (document, now))
             old = write.execute("SELECT id, sha256 FROM documents WHERE id = ?", (row["replaces"],)).fetchone()
