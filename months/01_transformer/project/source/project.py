@@ -5,7 +5,8 @@
 #
 # The recipe that many people start from is nanoGPT's recipe for a CPU. It was a good one in 2022. In this project you get a third of its
 # arithmetic, and you reach a lower loss. You can, because of what you built in the last four weeks.
-#
+
+# %% [markdown] id="outcomes"
 # **Afterwards you can**
 # * say what a training run costs before you start it;
 # * measure a language model so that the number can be compared with another's;
@@ -204,7 +205,7 @@ print(f"mean over tokens: {sum(m * n for m, n in zip(means, sizes)) / sum(sizes)
 # %% [markdown] id="duel-title"
 # ## Recipe against recipe
 #
-# Before you choose, look at what each choice is worth. Each row below gets the same operations: a fiftieth of nanoGPT's whole run. That is
+# Before you choose, look at what each choice is worth. Each row of the table below gets the same operations: a fiftieth of nanoGPT's whole run. That is
 # very little, so all of these losses are high, and a difference of 0.03 may be luck. Larger ones are not.
 #
 # The first row is nanoGPT's recipe. Each later row changes one thing and keeps all changes before it.
@@ -220,7 +221,7 @@ def short_run(recipe: Recipe, operations: float) -> tuple[float, float]:
     train(model, text.train, text.validation, optimizer, plan, progress=False)
     return text_loss(model, text.validation[:20_000], time=plan.time), clock.perf_counter() - begin
 
-
+# %% id="duel-run"
 faster = dataclasses.replace(theirs, lr=3e-3)
 modern = dataclasses.replace(faster, model=TransformerConfig.llama(vocab_size, n_kv_heads=4, max_time=64, qk_norm=True))
 with_muon = dataclasses.replace(modern, optimizer="muon", lr=0.02, momentum=0.85, adamw_lr=3e-3, weight_decay=0.0)
