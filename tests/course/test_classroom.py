@@ -18,6 +18,7 @@ from coursekit.errors import CourseError
 from coursekit.nbgrader_checks import RunChecks
 from traitlets.config.loader import PyFileConfigLoader
 
+pytestmark = pytest.mark.slow(seconds=60)
 STUDENTS = ("ann", "ben", "cut", "mad")
 
 
@@ -94,7 +95,6 @@ def test_the_release_that_nbgrader_makes_has_the_exercise_cells_of_the_courses_o
     assert [(c.cell_type, c.source, c.metadata) for c in made.cells] == [(c.cell_type, c.source, c.metadata) for c in ours.cells]
 
 
-@pytest.mark.slow(seconds=60)
 def test_nbgraders_own_commands_grade_a_class(graded):
     points, _, _ = graded
     assert points["ann"] == 9

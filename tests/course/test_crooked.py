@@ -177,6 +177,7 @@ def test_of_two_answers_in_cells_of_one_name_the_last_with_work_counts_and_both_
     assert small.right["softmax"] in [c.source for c in nbformat.read(small.lab, as_version=4).cells]
 
 
+@pytest.mark.slow(seconds=10)
 def test_a_deleted_exercise_costs_its_points_and_comes_back_as_it_was_released(crook):
     def deleted(small, notebook):
         notebook.cells = [c for c in notebook.cells if salvage.grade_id(c) != "softmax"]
@@ -194,6 +195,7 @@ def test_a_deleted_exercise_costs_its_points_and_comes_back_as_it_was_released(c
     assert cell(found, "softmax").source == cell(small.released(), "softmax").source
 
 
+@pytest.mark.slow(seconds=10)
 def test_an_emptied_cell_and_an_emptied_notebook_are_named(crook):
     def emptied(small, notebook):
         cell(notebook, "softmax").source = ""
@@ -267,6 +269,7 @@ def test_looking_changes_nothing(crook):
     assert small.lab.read_bytes() == before
 
 
+@pytest.mark.slow(seconds=10)
 @pytest.mark.parametrize("how", [duplicated, renamed_cell, retyped_cell, crlf_cells], ids=lambda how: how.__name__)
 def test_course_check_reads_the_same_answers_as_grading(crook, how):
     small = crook(how)

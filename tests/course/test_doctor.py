@@ -64,6 +64,7 @@ def test_the_command_mends_and_says_where_the_old_file_is(fresh):
     assert fresh.answers() == fresh.right
 
 
+@pytest.mark.slow(seconds=12)
 def test_a_damaged_gradebook_is_named_put_aside_and_grading_goes_on(fresh):
     fresh.save(fresh.solved())
     grade(fresh.week)

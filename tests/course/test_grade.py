@@ -21,6 +21,18 @@ BAD = {
     "a tensor of 50 GB": ("def softmax(scores, dim=-1):\n    return torch.ones(50 * 2**30 // 4).sum() * scores", "RUN-03"),
     "a printed gigabyte": ("def softmax(scores, dim=-1):\n    for _ in range(1024):\n        print('x' * 2**20)", "RUN-10"),
     "a syntax error": ("def softmax(scores, dim=-1)\n    return scores", "RUN-08"),
+    "a forged verdict": (
+        "import os\n\ndef softmax(scores, dim=-1):\n    for pipe in range(3, 40):\n        try:\n"
+        "            os.write(pipe, b'{\"passed\": true, \"what\": \"forged\"}\\n')\n"
+        "        except OSError:\n            pass\n    os._exit(0)",
+        "RUN-04",
+    ),
+    "a patched check": (
+        "import sys\n\ndef softmax(scores, dim=-1):\n    for name, module in list(sys.modules.items()):\n"
+        "        if name.startswith('checks_of'):\n            module.close = lambda *a, **k: None\n"
+        "    return torch.ones_like(scores) / scores.shape[dim]",
+        "RUN-09",
+    ),
     "an empty cell": ("", "RUN-07"),
     "another name": ("def my_softmax(scores, dim=-1):\n    return scores", "RUN-07"),
 }
@@ -51,6 +63,7 @@ def test_a_learner_grades_sees_points_and_mistakes_mends_and_sees_more(fresh):
     assert [score.points for score in gradebook.scores(fresh.week)] == [2, 3, 4]
 
 
+@pytest.mark.slow(seconds=10)
 def test_progress_counts_what_the_gradebook_holds(fresh):
     fetch([fresh.week])
     (before,) = progress(load_course())
@@ -76,6 +89,7 @@ def test_bad_code_costs_its_own_exercise_alone_and_says_why(small, impatient, ba
     assert small.lab.read_bytes() == before, "grading changes nothing in the learner's file"
 
 
+@pytest.mark.slow(seconds=10)
 def test_no_cell_of_the_notebook_is_executed(fresh, tmp_path):
     notebook = fresh.solved()
     trace = tmp_path / "trace"
@@ -87,6 +101,7 @@ def test_no_cell_of_the_notebook_is_executed(fresh, tmp_path):
     assert not trace.exists()
 
 
+@pytest.mark.slow(seconds=12)
 def test_a_changed_course_is_graded_as_it_is_now_though_points_are_on_record(fresh, monkeypatch):
     fresh.save(fresh.solved())
     assert grade(fresh.week).of == 9

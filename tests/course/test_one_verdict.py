@@ -22,6 +22,7 @@ from coursekit.fetch import fetch
 from coursekit.grade import grade
 from coursekit.jupyter import CourseValidator
 
+pytestmark = pytest.mark.slow(seconds=40)
 ANSWERS = {
     "all right": {},
     "a visible mistake": {"schedule": "def warmup_cosine(step, *, warmup, total, peak, floor=0.0):\n    return 2 * peak"},
@@ -83,7 +84,6 @@ def in_gradebook(small):
     return {score.exercise for score in gradebook.scores(small.week) if score.points < score.of}
 
 
-@pytest.mark.slow(seconds=40)
 @pytest.mark.parametrize("case", ANSWERS)
 def test_validate_grade_formgrader_and_terminal_agree(small, server, case):
     small.save(small.solved(**ANSWERS[case]))
