@@ -39,16 +39,21 @@ class Keys:
 
         Raises StoreError where the user's name is malformed.
         """
-        if not OWNER.fullmatch(owner):
-            raise StoreError(f"{owner!r} can't be a user's name: take up to 64 letters, digits and . _ @ -, as in `mai.tran`.")
         key = PREFIX + secrets.token_urlsafe(32)
         with self.database.transaction() as write:
-            write.execute("INSERT OR IGNORE INTO users VALUES (?, ?)", (owner, time.time()))
+            self.ensure_user(owner)
             write.execute(
                 "INSERT INTO keys (owner, label, shown, hash, created) VALUES (?, ?, ?, ?, ?)",
                 (owner, label, key[:9] + "…", hashed(key), time.time()),
             )
         return key
+
+    def ensure_user(self, owner: str) -> None:
+        """Make a user where there is none of that name. Raises StoreError where the name is malformed."""
+        if not OWNER.fullmatch(owner):
+            raise StoreError(f"{owner!r} can't be a user's name: take up to 64 letters, digits and . _ @ -, as in `mai.tran`.")
+        with self.database.transaction() as write:
+            write.execute("INSERT OR IGNORE INTO users VALUES (?, ?)", (owner, time.time()))
 
     def owner_of(self, key: str) -> str | None:
         """The user of a key that is valid; None for any other."""
