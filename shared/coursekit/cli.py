@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import importlib
 import pkgutil
@@ -34,6 +35,13 @@ def in_one_line(command: Callable) -> Callable:
         except CourseError as error:
             errors.print(f"[red]{command.__name__}:[/red] ", end="")
             errors.print(str(error), markup=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+            errors.print(
+                f"[red]{command.__name__}:[/red] {error.strerror} ({error.filename}): free some space, then run the command again."
+            )
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             errors.print("Interrupted; nothing was left half done. Run the command again to go on.")

@@ -23,6 +23,7 @@ from coursekit import gradebook, paths
 from coursekit.answers import answers_in, read_notebook
 from coursekit.course import Exercise, Week
 from coursekit.errors import CourseError
+from coursekit.mend import mend_graded
 from coursekit.runner import Runner, Verdict
 
 
@@ -54,7 +55,12 @@ def changed_since(week: Week, graded: Path) -> list[str]:
     now = paths.WORKSPACE / week.name / f"{week.graded}.ipynb"
     if not now.is_file():
         return []
-    old, new = answers_in(read_notebook(graded), week), answers_in(read_notebook(now), week)
+    try:
+        current = read_notebook(now)
+    except CourseError:  # a damaged notebook is the doctor's; what was graded is whole
+        return []
+    mend_graded(current, week)
+    old, new = answers_in(read_notebook(graded), week), answers_in(current, week)
     return [name for name in old if new.get(name, "") != old[name]]
 
 
