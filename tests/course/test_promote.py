@@ -82,7 +82,7 @@ def test_a_refusal_names_the_mistake_and_changes_nothing(notebook, mylab):
         WEEK,
         notebook(
             softmax=ANSWERS["softmax"] + "  # newer",
-            rmsnorm="class RMSNorm(nn.Module):\n    def __init__(self, d):\n        super().__init__()\n    def forward(self, x):\n        return x",
+            rmsnorm=ANSWERS["rmsnorm"].replace("x / x", "x + x"),
         ),
         mylab=mylab,
     )
