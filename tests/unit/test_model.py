@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 from hybridlab.transformer.config import TransformerConfig
-from hybridlab.transformer.depth_study import gradient_norms, stream_sizes, xavier_
+from hybridlab.transformer.depth_study import gradient_norms, short_run, stream_sizes, xavier_
 from hybridlab.transformer.influence import influence
 from hybridlab.transformer.model import MiniTransformer, PositionTable, init_weights
 from torch import nn
@@ -218,3 +218,14 @@ def test_gradient_norms_are_those_of_backward():
     assert all(parameter.grad is None for parameter in model.parameters())
     F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten()).backward()
     torch.testing.assert_close(got, torch.stack([layer.self_attn.q_proj.weight.grad.norm() for layer in model.layers]))
+
+
+def test_a_short_run_learns_the_same_from_the_same_seed_and_warms_up():
+    shape = TransformerConfig.gpt2(8, d_model=16, n_layers=1, n_heads=2, max_time=8, tie_embeddings=False)
+    text = torch.arange(200) % 8  # after each token comes the next: easy
+    first, again = (short_run(shape, text, lr=1e-2, steps=30, time=8) for _ in range(2))
+    assert torch.equal(first, again)
+    assert first[-1] < 0.5 * first[0]
+    slow = short_run(shape, text, lr=1e-2, warmup=1000, steps=30, time=8)
+    assert slow[0] == first[0]
+    assert slow[-1] > first[-1]
