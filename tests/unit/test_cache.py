@@ -60,6 +60,13 @@ def test_a_model_with_caches_gives_the_logits_of_the_model_without(family, lengt
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, rtol=1e-4, atol=1e-5)  # other order of summation
 
 
+def test_every_layer_gets_a_cache_of_its_own_of_the_dtype_asked_for():
+    config = TransformerConfig.llama(9, n_layers=3, max_time=7)
+    caches = make_caches(config, 2, dtype=torch.bfloat16)
+    assert len({id(cache) for cache in caches}) == 3
+    assert {(cache.keys.dtype, cache.keys.shape[0], cache.keys.shape[2]) for cache in caches} == {(torch.bfloat16, 2, 7)}
+
+
 def test_grouped_heads_make_the_cache_smaller():
     grouped, full = (
         make_caches(TransformerConfig.llama(9, n_heads=4, n_kv_heads=n), 1)[0] for n in (1, 4)

@@ -130,8 +130,13 @@ def test_a_crash_while_writing_leaves_the_old_checkpoint_and_no_litter(tmp_path,
         file.write(b"half a checkpoint")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
-        save_checkpoint(path, **run, step=2)
+    def no_power(*names):
+        raise OSError(5, "Input/output error")
+
+    for module, name, failure in ((torch, "save", full_disk), (os, "replace", no_power)):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, failure)
+            with pytest.raises(OSError, match=r"No space|Input/output"):
+                save_checkpoint(path, **run, step=2)
     assert load_checkpoint(path, **run).step == 1
     assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]

@@ -1,5 +1,8 @@
 """Generation: the same tokens with and without a cache, reproducible, and never beyond what the model can see."""
 
+import copy
+
+import hybridlab.transformer.generation as generation
 import pytest
 import torch
 from hybridlab.transformer.config import TransformerConfig
@@ -57,6 +60,27 @@ def test_the_mode_of_the_model_is_the_same_afterwards(model):
         model.train(training)
         run(model, prompt(), 1)
         assert model.training is training
+
+
+def test_dropout_is_off_while_it_writes():
+    torch.manual_seed(0)
+    model = MiniTransformer(TransformerConfig.llama(23, d_model=32, n_layers=2, n_heads=4, max_time=16, dropout=0.5))
+    assert torch.equal(run(model, prompt(), 10, temperature=0), run(model, prompt(), 10, temperature=0))
+
+
+def test_a_cache_is_of_the_models_dtype_and_is_not_made_when_it_is_not_wanted(model, monkeypatch):
+    made = []
+    make = generation.make_caches
+    monkeypatch.setattr(generation, "make_caches", lambda *a, **k: (made.append(k["dtype"]), make(*a, **k))[1])
+    half = copy.deepcopy(model).bfloat16()
+    run(half, prompt(), 3, use_cache=False)
+    assert made == []
+    run(half, prompt(), 3)
+    assert made == [torch.bfloat16]
+
+
+def test_a_full_window_is_built_anew_only_every_half_window():
+    assert len({window_start(length, 16) for length in range(1, 161)}) == 1 + (160 - 16) // 8
 
 
 def test_a_prompt_longer_than_the_window_is_allowed(model):

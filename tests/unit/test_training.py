@@ -121,6 +121,21 @@ def test_the_loop_learns_a_text_with_a_pattern():
     assert len(result.losses) == len(result.grad_norms) == result.step == 80
 
 
+def test_the_loop_trains_with_dropout_and_micro_batches_and_leaves_the_interrupt_handler_alone(monkeypatch):
+    seen = []
+    step = training.train_step
+
+    def recording(model, batches, optimizer, **settings):
+        seen.append((model.training, [inputs.shape for inputs, _ in batches]))
+        return step(model, batches, optimizer, **settings)
+
+    monkeypatch.setattr(training, "train_step", recording)
+    model = tiny(dropout=0.2).eval()
+    train(model, TEXT, TEXT, torch.optim.SGD(model.parameters(), lr=0.1), SMALL, progress=False)
+    assert seen == [(True, [(4, 8), (4, 8)])] * SMALL.steps
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another():
     assert same(run()[0], run()[0])
     assert run()[2].losses != run(TrainConfig(**(vars(SMALL) | {"seed": 1})))[2].losses

@@ -229,7 +229,7 @@ for settings in ({"temperature": 0.3}, {"temperature": 1.0}, {"temperature": 1.0
 # token costs one row of attention, and the text comes out the same, token for token.
 #
 # **The symptom.** The class below runs. It raises nothing. The first token after the prompt is right. But from the second one on,
-# the text is another one than without the cache, and the loss of a known text, read through the cache, jumps up.
+# the text is another one than without the cache. A known text that is read through the cache gets other logits, too.
 #
 # **How to work.** Run the cell, then the two cells after its check: they draw the symptom. Look for the smallest case that still
 # shows it, and only then for the line. Change as little as you can.
