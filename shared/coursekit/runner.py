@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hybridlab.data.cache import cache_dir
+
 from coursekit import paths
 from coursekit.course import Exercise, Week
 from coursekit.errors import CourseError
@@ -188,6 +190,7 @@ class Runner:
             "PYTHONDONTWRITEBYTECODE": "1",
             "HF_HUB_OFFLINE": "1",
             "HYBRIDLAB_MYLAB": "",
+            "HYBRIDLAB_DATA": str(cache_dir()),
             "JPY_PARENT_PID": "",
         }
         failure = ""
@@ -210,9 +213,7 @@ class Runner:
         """The sandbox first; without it only where that is allowed. Raises CourseError where it is neither there nor dispensable."""
         inside = [sandboxed(command, self.week, self.folder)] if sandbox_works() else []
         if self.sandbox_required and not inside:
-            raise CourseError(
-                "other people's code is judged in bubblewrap alone, and it does not work here: sudo apt install bubblewrap."
-            )
+            raise CourseError("other people's code is judged in bubblewrap alone, and it does not work here: sudo apt install bubblewrap.")
         return inside if self.sandbox_required else [*inside, command]
 
 
@@ -243,7 +244,7 @@ def sandboxed(command: list[str], week: Week, folder: Path | None) -> list[str]:
     wrap += ["--size", str(256 * 2**20), "--tmpfs", "/tmp", "--setenv", "TMPDIR", "/tmp", "--setenv", "HOME", "/tmp"]
     for system in ("/usr", "/lib", "/lib64", "/lib32", "/bin", "/sbin", "/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime"):
         wrap += ["--ro-bind-try", system, system]
-    readable = [sys.base_prefix, sys.prefix, paths.SHARED, paths.BUILD / "data", week.source / "checks.py", folder]
+    readable = [sys.base_prefix, sys.prefix, paths.SHARED, cache_dir(), week.source / "checks.py", folder]
     for path in readable:
         if path and Path(path).exists() and not str(path).startswith("/usr/"):
             wrap += ["--ro-bind", str(path), str(path)]
