@@ -13,7 +13,8 @@
 # | Wed | 4 `init_weights` | 25 | 3 |
 # | Wed | 5 `MiniTransformer` | 45 | 5 |
 # | Fri | 6 `LayerNorm`: find the bug | 40 | 4 |
-#
+
+# %% [markdown] id="how"
 # **Time:** about three hours. Run from top to bottom, the solved notebook takes less than a minute. **Needs:** this week's lesson, and week 2's
 # attention. If you have not promoted yours, the library's own is used.
 #
@@ -244,7 +245,8 @@ print(f"{sum(p.numel() for p in model.parameters()):,} weights; loss {loss.item(
 # token by token is bad. Below the cell are two measurements. The first is the loss of the same model on the same text, measured in two ways that must agree: on whole
 # sequences, and token by token. The second is a picture: row i says which tokens move the answer at position i. In a causal model, nothing above the diagonal may
 # have a colour. The attention mask has been checked twice. It is right.
-#
+
+# %% [markdown] id="friday-contract"
 # **What is asked.** The code runs, and its shapes are right. Find the bug, and mend it. The contract:
 #
 # | | |

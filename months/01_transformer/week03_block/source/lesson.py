@@ -188,8 +188,8 @@ for width in (128, 576, 4096):
 # %% [markdown] id="init"
 # ## The first weights, and the first loss
 #
-# A new model knows nothing. The best that it can do is to give each of V tokens 1/V: a loss of **ln V**. If it starts higher, it is sure of wrong things, and the first
-# hundred steps only unlearn that. PyTorch's own first weights for an embedding have size 1; GPT-2 takes 0.02. And the matrices that write into the stream get
+# A new model knows nothing. The best that it can do is to give each of V tokens 1/V: a loss of **ln V**. If it starts higher, it is sure of wrong things, and the
+# first steps are spent on unlearning them. PyTorch's own first weights for an embedding have size 1; GPT-2 takes 0.02. And the matrices that write into the stream get
 # 0.02 / √(2 · n_layers): two writes in each layer, and their squares add up.
 
 # %% id="init-measure"
@@ -420,7 +420,8 @@ for name, losses in runs.items():
 # | last gradient, post-norm | does not depend on L (theorem 1) | flat |
 # | post-norm without warm-up | fails (translation, 6 + 6 layers) | 12 layers: stuck at the frequencies of characters. 4 layers: trains |
 # | pre-norm without warm-up | trains as well as with it | trains |
-#
+
+# %% [markdown] id="paper-honest"
 # **What we must say.** The paper proves theorem 1 as an upper bound, for a simplified model (one head, ReLU, attention that looks everywhere alike). Ours has four heads, GELU and a causal mask. The
 # training is short, and of one draw: post-norm of 12 layers might come off the dotted line later. And a gradient that does not shrink is no proof that it is the reason for the failure: we have seen
 # that both go together.
@@ -437,7 +438,8 @@ for name, losses in runs.items():
 # | Gemma 2 | RMSNorm | before *and* after each layer | GeGLU |
 # | OLMo 2 | RMSNorm | on the branch's output, and on queries and keys | SwiGLU |
 # | Jamba (Mamba and attention) | RMSNorm | pre | SwiGLU, a part of them experts |
-#
+
+# %% [markdown] id="place-ours"
 # **In our system** this block is everywhere: the mini-GPT of week 4, SmolLM2's weights in month 2 (its parts have the same names), the Mamba layers of month 3 and the experts of month 4, which take the places of
 # `self_attn` and `mlp` and leave the rest as it is.
 
@@ -501,7 +503,7 @@ answer("q8", ...)
 # # Further reading
 #
 # * Xiong et al., *On Layer Normalization in the Transformer Architecture* (arXiv 2002.04745): Thursday's paper; section 3 is readable, and short.
-# * Shazeer, *GLU Variants Improve Transformer* (arXiv 2002.05202): three pages, and the most honest last sentence of any paper on architectures.
+# * Shazeer, *GLU Variants Improve Transformer* (arXiv 2002.05202): short, and its last sentence is honest about what nobody knows.
 # * Elhage et al., *A Mathematical Framework for Transformer Circuits* (transformer-circuits.pub, 2021): the residual stream as a channel that all layers share.
 #
 # **Next:** the lab of this week (Tuesday, Wednesday, Friday). Next week: **training**.
