@@ -440,7 +440,7 @@ def final_loss(name: str, steps: int, seed: int) -> float:
     optimizer = adamw(contestant, RATES[name])
     if name == "Muon":  # matrices inside the layers; embeddings and gains stay with AdamW
         optimizer = Muon(muon_groups(contestant, lr=RATES[name], adamw_lr=8e-3))
-    settings = TrainConfig(steps=steps, warmup=steps // 10, eval_every=steps, eval_batches=10, seed=seed)
+    settings = TrainConfig(steps=steps, batch_size=8, warmup=steps // 10, eval_every=steps, eval_batches=10, seed=seed)
     return train(contestant, corpus.train, corpus.validation, optimizer, settings, progress=False).validation[-1][1]
 
 
@@ -487,7 +487,7 @@ left.annotate("", (10 * paper_ratio[2], paper("AdamW", work)[2]), (10, paper("Ad
 right.annotate("", (there, level), (BUDGETS["AdamW"][1], level), arrowprops={"arrowstyle": "->"})
 left.set(xscale="log", xlabel="work, PFLOP/s-days", ylabel="loss, nats per token", title="the paper's fits")
 right.set(xscale="log", xlabel="steps", ylabel="validation loss, nats per character", title="ours")
-ticks = sorted(BUDGETS["AdamW"] + BUDGETS["Muon"])
+ticks = sorted({*BUDGETS["AdamW"], *BUDGETS["Muon"]})
 right.set_xticks(ticks, ticks)
 right.minorticks_off()
 left.legend(), right.legend()
@@ -497,7 +497,7 @@ plt.show()
 # **What we may say.** In our small setting Muon needs clearly less than half of the steps, in every seed. The direction of the claim is
 # reproduced, and the arrows point the same way.
 #
-# **What we may not say.** Not "Muon is three times as good". Our runs are very short, and there AdamW still rests on the unigram plateau while
+# **What we may not say.** Not "Muon is three or four times as good". Our runs are very short, and there AdamW still rests on the unigram plateau while
 # Muon has left it: the gap is largest at the beginning. A step of Muon also does more work (the next cell). And our Muon goes without the weight
 # decay that the paper needs for its long runs. The paper's models are thousands of times larger, so its number is the one to remember.
 
