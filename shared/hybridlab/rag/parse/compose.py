@@ -14,8 +14,8 @@ _DROPPED = dict.fromkeys([0xAD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 
 _DROPPED |= dict.fromkeys(code for code in [*range(0x20), *range(0x7F, 0xA0)] if chr(code) not in "\t\n")
 _REPLACED = {0xA0: " ", 0x202F: " ", 0x2007: " ", 0x2028: "\n", 0x2029: "\n", 0x0B: "\n", 0x0C: "\n", 0x85: "\n"}
 _LIGATURES = {0xFB00: "ff", 0xFB01: "fi", 0xFB02: "fl", 0xFB03: "ffi", 0xFB04: "ffl", 0xFB05: "st", 0xFB06: "st"}
-_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
-_TABLE = {**_SURROGATES, **_DROPPED, **_REPLACED, **_LIGATURES}
+_TABLE = {**_DROPPED, **_REPLACED, **_LIGATURES}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _TAGS = re.compile("[\U000e0000-\U000e007f]+")
 _FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]{2,8}")
 
@@ -31,6 +31,8 @@ class Block:
 
 def clean(text: str) -> tuple[str, str]:
     """``(visible, smuggled)``: NFC without invisible characters, and what was written in Unicode's invisible tag letters."""
+    if _SURROGATE.search(text):  # halves of one character, as UTF-16 has them
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     smuggled = ""
     if _TAGS.search(text):
         text = _FLAG.sub("\U0001f3f4", text)

@@ -9,6 +9,7 @@ it names.
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Callable
 from contextlib import closing
@@ -46,8 +47,6 @@ def parse_pdf(path: Path, limits: Limits, progress: Callable[[int, int], None]) 
     _refuse_truncated(path)
     with closing(_open(path)) as document:
         count = len(document)
-        if count == 0:
-            raise DocumentError("empty", "The PDF has no pages. Export it again from the program that made it.")
         if count > limits.pages:
             raise DocumentError("too_many_pages", f"The PDF has {count:,} pages; at most {limits.pages:,} are read. Split it.")
         reads, chars = [], 0
@@ -78,9 +77,17 @@ def _open(path: Path) -> pdfium.PdfDocument:
     try:
         return pdfium.PdfDocument(path)
     except pdfium.PdfiumError as problem:
-        if problem.err_code in (raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY):
+        # PDFium reports a document without pages with the error of the document before, so the file itself is asked.
+        if problem.err_code in (raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY) and _holds(path, rb"/Encrypt\b"):
             raise DocumentError("encrypted", "The PDF is protected by a password. Save it without one and add it again.") from problem
+        if _holds(path, rb"/Count\s+0\b"):
+            raise DocumentError("empty", "The PDF has no pages. Export it again from the program that made it.") from problem
         raise DocumentError("damaged", "The PDF is damaged; it can't be opened. Export it again and add it.") from problem
+
+
+def _holds(path: Path, pattern: bytes) -> bool:
+    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return re.search(pattern, data) is not None
 
 
 def _refuse_truncated(path: Path) -> None:

@@ -52,8 +52,8 @@ def upright(textpage: PdfTextPage, text: str) -> Turn:
     votes = [0, 0, 0, 0]
     for run in _RUN.finditer(text):
         angle = raw.FPDFText_GetCharAngle(textpage, (run.start() + run.end()) // 2)
-        if angle >= 0:
-            votes[round(angle / (math.pi / 2)) % 4] += len(run.group())
+        if angle >= 0:  # clockwise
+            votes[-round(angle / (math.pi / 2)) % 4] += len(run.group())
     return _TURNS[votes.index(max(votes))]
 
 

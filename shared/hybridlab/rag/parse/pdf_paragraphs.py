@@ -65,13 +65,13 @@ def table_end(lines: Sequence[Line], carried: TableEnd | None) -> TableEnd | Non
 
 
 def usual_pitch(lines: Sequence[Line]) -> float:
-    """The page's distance from baseline to baseline, in sizes of its letters (1.2 where there is too little to tell)."""
+    """The page's distance from baseline to baseline, in sizes of its letters (1.35 where there is too little to tell)."""
     ratios = [
         (before.y - after.y) / after.size
         for before, after in pairwise(lines)
         if after.size and abs(before.size - after.size) < 0.5 and 0.8 < (before.y - after.y) / after.size < 3
     ]
-    return min(median(ratios), 1.9) if ratios else 1.2
+    return min(median(ratios), 1.9) if len(ratios) > 3 else 1.35
 
 
 class Words:
