@@ -1,6 +1,6 @@
 """HTML to sections. Scripts and styles are dropped; comments and what the page doesn't show are told apart as hidden.
 
-The tree is walked without recursion, since the depth of a hostile page has no bound.
+The tree is walked without recursion, since a hostile page can be thousands of elements deep.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .html_look import Look, StyleSheet
 from .sections import Sections
 from .tables import SAME, Row, header_rows, table_block
 from .text import read_text
-from .types import Limits, Parsed
+from .types import DocumentError, Limits, Parsed
 
 _DROPPED = {"script", "style", "head", "title", "template", "svg", "iframe", "object", "embed", "audio", "video", "canvas", "link", "meta"}
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
@@ -38,7 +38,11 @@ def parse_html(path: Path, limits: Limits) -> Parsed:
 
 
 def html_sections(text: str) -> Parsed:
-    """The sections of a document or a fragment of HTML."""
+    """The sections of a document or a fragment of HTML.
+
+    Raises:
+        DocumentError: ``damaged`` where elements lie thousands deep within each other.
+    """
     text = re.sub(r"^\s*<\?xml[^>]*\?>", "", text.replace("\0", ""))
     if not text.strip():
         return Parsed("", Sections().pages())
@@ -47,6 +51,8 @@ def html_sections(text: str) -> Parsed:
         root = lxml_html.document_fromstring(text, parser=parser)
     except etree.ParserError:  # nothing but comments or white space
         root = lxml_html.document_fromstring(f"<body><p></p>{text}</body>", parser=parser)
+    if any(error.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for error in parser.error_log):
+        raise DocumentError("damaged", "The page is nested too deeply to be read: the rest of it would be lost. Save it in a simpler form.")
     reader = _Reader(StyleSheet("\n".join(style.text or "" for style in root.iter("style"))))
     reader.read(root)
     title = root.find(".//title")

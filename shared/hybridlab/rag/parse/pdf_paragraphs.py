@@ -131,6 +131,11 @@ def _right_margin(lines: Sequence[Line], index: int) -> float:
     return next((far for far, next_far in pairwise(reaches) if far - next_far < 3), reaches[0] if reaches else line.right)
 
 
+def _is_row(line: Line) -> bool:
+    """Whether a line is too wide for its letters: there are gaps in it, as in a row of a table without rulings."""
+    return line.right - line.left > 0.85 * line.size * len(line.text)
+
+
 def _join(text: str, before: Line, line: Line, margin: float, words: Words) -> str:
     """The paragraph with one more line: joined where the line was wrapped, else on a line of its own."""
     if text.endswith(("\ufffe", "\x02")):
@@ -138,6 +143,6 @@ def _join(text: str, before: Line, line: Line, margin: float, words: Words) -> s
     first = line.text.split(" ", 1)[0]
     width = (line.right - line.left) / max(len(line.text), 1)
     would_fit = before.right + width * (len(first) + 1) < margin - 0.5 * width
-    if would_fit or _LISTED.match(line.text):
+    if would_fit or _is_row(before) or _is_row(line) or _LISTED.match(line.text):
         return f"{text}\n{line.text}"
     return text + ("" if _ADDRESS_END.search(text) else " ") + line.text

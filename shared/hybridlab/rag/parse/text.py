@@ -102,9 +102,9 @@ def _unmarked_utf16(sample: bytes) -> str | None:
     if half < 2:
         return None
     even, odd = sample[0 : 2 * half : 2].count(0) / half, sample[1 : 2 * half : 2].count(0) / half
-    if odd > 0.4 and even < 0.05:
+    if odd > 0.3 and even < odd / 3:
         return "utf-16-le"
-    return "utf-16-be" if even > 0.4 and odd < 0.05 else None
+    return "utf-16-be" if even > 0.3 and odd < even / 3 else None
 
 
 def _from_1258(data: bytes) -> str | None:
