@@ -67,7 +67,9 @@ def _unpack(package: str, inside: str, target: Path) -> str:
         )
         found = next(Path(work).glob("*.deb"), None)
         if download.returncode or found is None:
-            raise NotFetched(f"apt-get could not download {package} ({download.stderr.strip()[-300:]}): run `apt-get update`, then try again.")
+            raise NotFetched(
+                f"apt-get could not download {package} ({download.stderr.strip()[-300:]}): run `apt-get update`, then try again."
+            )
         subprocess.run(["dpkg", "-x", str(found), work], check=True, timeout=60)
         held = _within(Path(work), inside)
         target.write_bytes(gzip.decompress(held.read_bytes()) if held.suffix == ".gz" else held.read_bytes())
@@ -78,7 +80,9 @@ def _unpack(package: str, inside: str, target: Path) -> str:
 def _within(folder: Path, inside: str) -> Path:
     """The file at its usual place, or wherever the package has moved it, compressed or not."""
     name = Path(inside).name.removesuffix(".gz")
-    places = [path for path in (folder / inside, *folder.rglob(name), *folder.rglob(f"{name}.gz")) if path.is_file() and not path.is_symlink()]
+    places = [
+        path for path in (folder / inside, *folder.rglob(name), *folder.rglob(f"{name}.gz")) if path.is_file() and not path.is_symlink()
+    ]
     if not places:
         raise NotFetched(f"the package no longer holds {name}: look where it lies now, and correct SOURCES.")
     return places[0]

@@ -1,0 +1,140 @@
+"""The evaluation as a command, `assistant eval`: measure, print, and write the figures of record.
+
+assistant eval                       retrieval, citations, abstention, and the engine's answers; writes results.json
+assistant eval --no-answers          without the engine's answers: seconds once the documents are embedded; writes nothing
+assistant eval --calibrate           first fit the abstention model on the calibration questions
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO))  # run by path, this file's own package is not found otherwise
+
+from assistant.engines import make_engine  # noqa: E402
+from assistant.engines.base import EngineError  # noqa: E402
+from assistant.knowledge import abstention  # noqa: E402
+from assistant.orchestrator import Orchestrator  # noqa: E402
+from hybridlab.rag.embed import MissingModel  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.progress import Progress  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from capstone.evaluation import base, calibrate, documents, handbook, measure  # noqa: E402
+from capstone.evaluation.questions import Question, load  # noqa: E402
+
+RESULTS = Path(__file__).with_name("results.json")
+REMEMBERED = REPO / ".build" / "data" / "evaluation" / "embeddings.db"
+console = Console(stderr=True, highlight=False)
+
+
+def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Every figure of the test questions. Raises NotFetched, NotReadable, MissingModel, EngineError."""
+    questions = load()
+    sources = documents.fetch()
+    files = [*handbook.make(home / "handbook"), *(documents.FOLDER / name for name in documents.SOURCES)]
+    console.print("reading the documents, and embedding what was not embedded before …")
+    knowledge = base.build(home / "assistant", files, handbook.RESTRICTED, REMEMBERED)
+    if chosen.calibrate:
+        seen = [measure.evidence(knowledge, q, abstention.is_evidence) for q in questions if q.split == "calibration"]
+        calibrate.write(calibrate.fit(seen), abstention.CALIBRATION)
+        abstention.calibration.cache_clear()
+        console.print(f"calibrated on {len(seen)} questions: {abstention.CALIBRATION.relative_to(REPO)}")
+    asked = [question for question in questions if question.split == "test"]
+    found = [measure.evidence(knowledge, question, abstention.is_evidence) for question in asked]
+    result = {
+        "questions": counted(questions),
+        "documents": sources,
+        "chunks": sum(document.chunks for document in knowledge.documents(base.STAFF)),
+        "retrieval": measure.retrieval(knowledge, asked),
+        "abstention": measure.abstention(found),
+        "citations": measure.citations(knowledge, found),
+        "extractive_answers": measure.extractive(found),
+    }
+    if chosen.answers:
+        result["engine_answers"] = asyncio.run(ask(knowledge, asked))
+    return result
+
+
+async def ask(knowledge, questions: list[Question]) -> dict[str, Any]:
+    engine = make_engine(knowledge.settings)
+    orchestrator = Orchestrator(engine, knowledge, knowledge.store, knowledge.settings)
+    try:
+        with Progress(console=console) as progress:
+            bar = progress.add_task("answering", total=sum(question.answerable for question in questions))
+            measured = await measure.answers(orchestrator, questions, lambda done: progress.update(bar, completed=done))
+    finally:
+        await engine.aclose()
+    return {"engine": engine.name, "model": engine.model, **measured}
+
+
+def counted(questions: list[Question]) -> dict[str, int]:
+    groups = {
+        "all": lambda q: True,
+        "test": lambda q: q.split == "test",
+        **{kind: lambda q, kind=kind: q.kind == kind for kind in ("plain", "table", "crossed", "unanswerable")},
+        **{language: lambda q, language=language: q.language == language for language in ("en", "vi")},
+    }
+    return {name: sum(map(group, questions)) for name, group in groups.items()}
+
+
+def record() -> dict[str, str]:
+    """What a figure needs to be made again: the command, the commit, the machine, and the day."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=REPO, capture_output=True, text=True, timeout=30).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "capstone/assistant", "capstone/evaluation", "shared/hybridlab/rag", ":!*results.json")
+    return {
+        "command": " ".join([sys.argv[0] if sys.argv[0].startswith("assistant") else "assistant eval", *sys.argv[1:]]),
+        "commit": git("rev-parse", "HEAD") + (" with changes" if changed else ""),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    out = Console(highlight=False)
+    table = Table("retriever", "questions", "recall@1", "recall@5", "recall@10", "MRR", "p50 / p95 ms", title="Retrieval (test questions)")
+    for name, groups in result["retrieval"].items():
+        for group in ("en", "vi", "table", "crossed", "all"):
+            r, ms = groups[group], groups["milliseconds"]
+            figures = [f"{r[key]:.3f}" for key in ("recall@1", "recall@5", "recall@10", "mrr")]
+            table.add_row(f"{name} {group}", str(r["questions"]), *figures, f"{ms['p50']} / {ms['p95']}" if group == "all" else "")
+    out.print(table)
+    for name in ("abstention", "citations", "extractive_answers", "engine_answers"):
+        if name in result:
+            out.print(f"[bold]{name.replace('_', ' ')}[/bold]: {json.dumps(result[name])}", soft_wrap=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="assistant eval", description=__doc__.splitlines()[0])
+    parser.add_argument("--calibrate", action="store_true", help="first fit the abstention model on the calibration questions")
+    parser.add_argument("--no-answers", dest="answers", action="store_false", help="leave out the engine's answers, and write no results")
+    chosen = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory(prefix="evaluation-") as home:
+            result = evaluate(Path(home), chosen)
+    except (documents.NotFetched, base.NotReadable, MissingModel, EngineError) as error:
+        console.print(str(error), markup=False, soft_wrap=True)
+        return 1
+    show(result)
+    if chosen.answers:
+        RESULTS.write_text(json.dumps({**record(), **result}, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        console.print(f"written: {RESULTS.relative_to(REPO)}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
