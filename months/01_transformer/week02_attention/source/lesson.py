@@ -22,9 +22,10 @@ import time
 import matplotlib.pyplot as plt
 import torch
 from coursekit.notebook import review, seed_everything
+from coursekit.sliders import slide
 from hybridlab.transformer.attention import MultiHeadAttention, attention_mask, scaled_dot_product_attention, softmax
 from hybridlab.transformer.positions import apply_rotary, rotary_angles, sinusoidal_positions
-from ipywidgets import FloatLogSlider, IntSlider, interact
+from ipywidgets import FloatLogSlider, IntSlider
 from torch import nn
 
 seed_everything(2)
@@ -84,9 +85,10 @@ def show_weights(factor=1.0):
     bars = axis.bar(list(keys), weights)
     axis.bar_label(bars, fmt="%.3f")
     axis.set(ylim=(0, 1.15), ylabel="weight", title=f"scores × {factor:.2g}")
-    plt.show()
+    return figure
 
-control = interact(show_weights, factor=FloatLogSlider(value=1.0, base=2, min=-4, max=5, step=0.5))
+
+slide(show_weights, factor=FloatLogSlider(value=1.0, base=2, min=-4, max=5, step=0.5, continuous_update=False))
 
 # %% [markdown] id="real-why"
 # ## At real size: does it find what it needs?
@@ -266,9 +268,15 @@ def show_arrows(query_at=5, key_at=2, theta=100):
         axis.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), aspect="equal", title=f"pair {pair}: {theta ** (-pair / 2):.2g} rad a token")
     axes[0].legend(loc="lower left")
     figure.suptitle(f"distance {query_at - key_at}: score {arrow_q @ arrow_k:.3f}")
-    plt.show()
+    return figure
 
-control = interact(show_arrows, query_at=IntSlider(5, 0, 60), key_at=IntSlider(2, 0, 60), theta=IntSlider(100, 2, 1000))
+
+slide(
+    show_arrows,
+    query_at=IntSlider(5, 0, 60, continuous_update=False),
+    key_at=IntSlider(2, 0, 60, continuous_update=False),
+    theta=IntSlider(100, 2, 1000, continuous_update=False),
+)
 
 # %% [markdown] id="cost-why"
 # ## What it costs

@@ -27,13 +27,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 from coursekit.notebook import review, seed_everything
+from coursekit.sliders import slide
 from hybridlab.transformer.block import Block
 from hybridlab.transformer.config import TransformerConfig
 from hybridlab.transformer.depth_study import gradient_norms, short_run, stream_sizes, xavier_
 from hybridlab.transformer.mlp import GeluMLP, SwiGLU, gelu
 from hybridlab.transformer.model import MiniTransformer
 from hybridlab.transformer.norms import LayerNorm, RMSNorm
-from ipywidgets import IntSlider, interact
+from ipywidgets import IntSlider
 from torch import nn
 from torch.nn import functional as F
 
@@ -310,13 +311,14 @@ def likeness(n_layers, kind):
     return found
 
 def draw_likeness(n_layers):
-    plt.figure(figsize=(7, 3), layout="constrained")
+    figure = plt.figure(figsize=(7, 3), layout="constrained")
     for name, kind in (("with skips", Block), ("without skips", NoSkip)):
         found = likeness(n_layers, kind)
         plt.plot(found, "o-", ms=3, label=f"{name}: {found[-1]:.2f} at the top")
-    plt.ylim(0, 1.05); plt.xlabel("block"); plt.ylabel("mean cosine of two tokens"); plt.legend(); plt.show()
+    plt.ylim(0, 1.05); plt.xlabel("block"); plt.ylabel("mean cosine of two tokens"); plt.legend()
+    return figure
 
-_ = interact(draw_likeness, n_layers=IntSlider(value=12, min=2, max=24, step=2, continuous_update=False))
+slide(draw_likeness, n_layers=IntSlider(value=12, min=2, max=24, step=2, continuous_update=False))
 
 # %% [markdown] id="thursday"
 # # Thursday: the paper

@@ -321,14 +321,14 @@ print(f"at {lengths[-1]} tokens the cache is {plain[-1] / cached[-1]:.0f} times 
 # likely ones become likelier. **top-k** keeps the k most probable. **top-p** keeps the fewest that together reach p. Move the sliders.
 
 # %% id="sampling-figure"
-from ipywidgets import FloatSlider, interact
+from coursekit.sliders import slide
+from ipywidgets import FloatSlider
 
 from hybridlab.transformer.sampling import filter_logits
 
 
-@interact(temperature=FloatSlider(1.0, min=0.1, max=3), top_p=FloatSlider(0.8, min=0.05, max=1.0, step=0.05))
 @torch.no_grad()
-def show(temperature: float, top_p: float) -> None:
+def show(temperature: float, top_p: float) -> plt.Figure:
     logits = model(vocabulary.encode("The king of th")[None])[0, -1]
     order = logits.argsort(descending=True)[:24]
     everything = (logits / temperature).softmax(0)[order]
@@ -339,8 +339,11 @@ def show(temperature: float, top_p: float) -> None:
     axes.set_xticks(range(24), [repr(vocabulary.characters[i])[1:-1] for i in order])
     axes.set(ylabel="probability", title=f"after 'The king of th': {int((left > 0).sum())} characters may be drawn")
     axes.legend()
-    plt.show()
+    return figure
 
+
+temperature, top_p = FloatSlider(1.0, min=0.1, max=3, continuous_update=False), FloatSlider(0.8, min=0.05, max=1.0, step=0.05, continuous_update=False)
+slide(show, temperature=temperature, top_p=top_p)
 
 # %% id="sampling-texts"
 from hybridlab.transformer.generation import generate
