@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import unicodedata
 from pathlib import Path
 
@@ -285,6 +286,26 @@ def test_what_nobody_sees_is_hidden(tmp_path, draw):
     assert "hidden-text" in parsed.flags
 
 
+def test_a_crowd_of_areas_neither_hides_nor_takes_long(tmp_path):
+    def draw(canvas):
+        canvas.setFillColorRGB(0.9, 0.95, 1)
+        for number in range(3_000):
+            canvas.rect(60 + number % 60 * 8, 100 + number // 60 * 6, 7, 5, stroke=0, fill=1)
+        canvas.setFillColorRGB(0, 0, 0)
+        canvas.setFont("Helvetica", 4)
+        for number in range(1_000):
+            canvas.drawString(60 + number % 20 * 24, 100 + number // 20 * 6, f"w{number}")
+        canvas.setFont("Helvetica", 12)
+        _covered_by_a_box(canvas)
+
+    path = drawn(tmp_path / "a.pdf", draw)
+    started = time.process_time()
+    page = parse(path).pages[0]
+    assert time.process_time() - started < 3
+    assert hidden(page) == [ORDER]
+    assert "w0 " in visible(page)
+
+
 def _white_on_dark(canvas):
     canvas.setFillColorRGB(0.1, 0.2, 0.5)
     canvas.rect(60, 480, 400, 40, stroke=0, fill=1)
@@ -411,5 +432,15 @@ def test_progress_counts_pages(tmp_path):
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
+@pytest.mark.timing
+def test_plain_pages_are_read_at_150_a_second_of_processor_time(tmp_path):
+    path = typeset(tmp_path / "a.pdf", '#set page(paper: "a4")\n' + "= Chapter\n" + "Sáu mươi ngày nghỉ phép, said the rule. " * 15_000)
+    started = time.process_time()
+    pages = len(parse(path).pages)
+    assert pages > 100
+    assert pages / (time.process_time() - started) >= 150
+
+
+@pytest.mark.slow(seconds=10)
 def test_five_thousand_pages_are_read(tmp_path):
     assert len(parse(drawn(tmp_path / "a.pdf", lambda canvas: None, pages=5_000)).pages) == 5_000

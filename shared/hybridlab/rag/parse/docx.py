@@ -52,9 +52,9 @@ def parse_docx(path: Path, limits: Limits) -> Parsed:
         document = _open(path)
         reader = _Reader(document)
         reader.read(document)
+        title = " ".join((document.core_properties.title or "").split()) or reader.title
     except (OpcError, BadZipFile, KeyError, ValueError, AttributeError, etree.XMLSyntaxError, NotImplementedError, OSError) as problem:
         raise DocumentError("damaged", "The DOCX is damaged; it can't be opened. Save it again and add it.") from problem
-    title = " ".join((document.core_properties.title or "").split()) or reader.title
     return Parsed(title, hold_text_limit(reader.sections.pages(), limits))
 
 

@@ -22,6 +22,7 @@ _SAME_COLOUR = 0.15
 _TRANSPARENT = 0.12
 _SEEN = 24  # of 255 shades: less can't be read
 _INK = 40
+_MOST_PAIRS = 300_000  # of texts and areas: beyond, comparing them takes longer than putting every text to the test
 _MOST_PIXELS = 1_600  # of the longer side
 _INVISIBLE_MODES = (raw.FPDF_TEXTRENDERMODE_INVISIBLE, raw.FPDF_TEXTRENDERMODE_CLIP)
 
@@ -30,6 +31,7 @@ def hidden_pieces(page: PdfPage, objects: PageObjects) -> set[int]:
     """The keys of the text pieces that nobody sees."""
     sheet = page.get_bbox()
     hidden, doubtful = set(), []
+    crowded = len(objects.texts) * (len(objects.fills) + len(objects.images)) > _MOST_PAIRS
     for piece in objects.texts:
         if 0 < piece.size < SMALLEST:
             hidden.add(piece.key)
@@ -37,7 +39,7 @@ def hidden_pieces(page: PdfPage, objects: PageObjects) -> set[int]:
             continue
         elif not overlaps(box, sheet):
             hidden.add(piece.key)
-        elif _is_suspicious(piece, box, objects):
+        elif crowded or _is_suspicious(piece, box, objects):
             doubtful.append((piece, box))
     return hidden | _unseen(page, objects, doubtful, sheet) if doubtful else hidden
 
