@@ -6,7 +6,7 @@
 
 PY := .venv/bin/python
 COURSE := .venv/bin/course
-PYTEST := $(PY) -m pytest
+PYTEST := OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 $(PY) -m pytest
 # Two at a time, one thread each: the tests that start a browser or measure time share one group.
 PARALLEL := -n 2 --dist loadgroup
 export PYTHON
@@ -28,13 +28,13 @@ lint: env ## style of the code, the scripts and the masters
 
 test: env lint ## prove everything: checks, notebooks, grading, JupyterLab in a browser
 	@$(COURSE) build --check
-	@OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) -m "not soak"
+	@$(PYTEST) $(PARALLEL) -m "not soak"
 
 test-quick: env ## the tests that take less than three minutes together
-	@OMP_NUM_THREADS=1 $(PYTEST) $(PARALLEL) -m "not soak and not slow and not browser and not timing"
+	@$(PYTEST) $(PARALLEL) -m "not soak and not slow and not browser and not timing"
 
 soak: env ## proofs that take too long for `make test`: load, faults, many seeds
-	@OMP_NUM_THREADS=1 $(PYTEST) -m soak
+	@$(PYTEST) -m soak
 
 bench: env ## measure, and write tests/benchmarks/results/ and docs/benchmarks.md
 	@$(PY) -m tests.benchmarks
