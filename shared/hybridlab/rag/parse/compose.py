@@ -47,7 +47,7 @@ def clean(text: str) -> tuple[str, str]:
 
 def compose(blocks: Iterable[Block], hidden: Iterable[str] = (), *, number: int | None, heading: tuple[str, ...] = ()) -> Page:
     """A page of ``blocks``, with a blank line between any two, then the ``hidden`` texts, one a line."""
-    text, parts = 0, []
+    length, parts = 0, list[str]()
     tables: list[Span] = []
     headings: list[Heading] = []
     concealed: list[str] = []
@@ -58,13 +58,13 @@ def compose(blocks: Iterable[Block], hidden: Iterable[str] = (), *, number: int 
             concealed.append(smuggled)
         if not visible:
             continue
-        start = text + 2 if parts else 0
+        start = length + 2 if parts else 0
         parts.append(visible)
-        text = start + len(visible)
+        length = start + len(visible)
         if block.heading is not None:
             headings.append(Heading(start, block.heading))
         if block.header is not None:
-            tables.append(TableSpan(start, text, clean(block.header)[0].strip()))
+            tables.append(TableSpan(start, length, clean(block.header)[0].strip()))
     page = "\n\n".join(parts)
     spans: list[Span] = []
     for piece in [*hidden, *concealed]:

@@ -21,7 +21,7 @@ from docx.package import Package
 from docx.parts.document import DocumentPart
 from docx.table import Table
 from docx.text.paragraph import Paragraph
-from lxml import etree
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue] - compiled
 
 from .compose import Block, hold_text_limit
 from .docx_look import Looks

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from docx.document import Document
 from docx.oxml.ns import qn
 from docx.text.paragraph import Paragraph
-from lxml import etree
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue] - compiled
 
 from .html_look import luminance
 
@@ -50,7 +50,7 @@ class Looks:
         letters = luminance(f"#{value}", 0.0)
         shade, highlight = _first(sources, "w:shd"), _first(sources, "w:highlight")
         if highlight is not None:
-            name = highlight.get(qn("w:val"), "none")
+            name = highlight.get(qn("w:val")) or "none"
             ground = luminance(_HIGHLIGHTS.get(name, name.lower()), None)
         elif shade is not None:
             ground = _shade(shade, ground)

@@ -73,7 +73,9 @@ class StyleSheet:
             for selector in selectors.split(","):
                 found = _SELECTOR.match(selector.strip())
                 if style and found and found.group(0):
-                    needs = frozenset([*([found.group(1).lower()] if found.group(1) else []), *re.findall(r"[.#][\w-]+", found.group(2))])
+                    needs: frozenset[str] = frozenset(
+                        [*([found.group(1).lower()] if found.group(1) else []), *re.findall(r"[.#][\w-]+", found.group(2))]
+                    )
                     self._rules.setdefault(min(needs), []).append((needs, style))
 
     def rules_for(self, tag: str, attributes: Mapping[str, str]) -> list[dict[str, str]]:

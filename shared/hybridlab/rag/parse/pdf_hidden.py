@@ -93,7 +93,7 @@ def _unseen(page: PdfPage, objects: PageObjects, doubtful: list[tuple[TextPiece,
 
 def _picture(page: PdfPage, scale: float) -> np.ndarray:
     """The page in shades of grey, int16 [height, width]."""
-    bitmap = page.render(scale=scale, grayscale=True, may_draw_forms=False)
+    bitmap = page.render(scale=scale, grayscale=True, may_draw_forms=False)  # pyright: ignore[reportArgumentType] - any number will do
     picture = bitmap.to_numpy().astype(np.int16)
     bitmap.close()
     return picture.reshape(picture.shape[:2])

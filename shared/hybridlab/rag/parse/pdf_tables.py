@@ -62,7 +62,7 @@ class Grid:
         """0 or 1: a row of column names is bold above others that aren't; where nothing is bold, the words decide."""
         if not any(self.bold.values()):
             return header_rows(self.rows())
-        first, others = [], []
+        first, others = list[bool](), list[bool]()
         for index, cell in enumerate(self.cells):
             if index in self.bold:
                 (first if cell[1] == self.tops[0] else others).append(self.bold[index])

@@ -21,19 +21,18 @@ def header_rows(rows: Sequence[Row]) -> int:
     """
     if len(rows) < 2 or len(rows[0]) < 2:
         return 0
-    first = [cell for cell in rows[0] if cell is not SAME]
+    first = [cell for cell in rows[0] if cell is not None]
     filled = [cell.strip() for cell in first if cell.strip()]
     worded = all(any(char.isalpha() for char in cell) and not _FIGURE.fullmatch(cell) for cell in filled)
     return int(worded and len(filled) >= max(2, len(first) - 1))
 
 
 def table_block(rows: Sequence[Row], names: Sequence[Row]) -> Block:
-    """A table's block.
+    """A table's block: a line of column names, where there are any, and a line for each row.
 
     Args:
         rows: the body. A cell is text, or :data:`SAME`.
-        names: the rows of column names, outermost first; none is allowed. They are not repeated as a line of the text when
-            the table goes on from another page: pass the names and set no first line with :func:`continued_block`.
+        names: the rows of column names, outermost first.
     """
     header = " | ".join(name for name in _distinct(column_names(names)) if name)
     return Block("\n".join(filter(None, [header, *rows_text(rows, names)])), header=header)
@@ -68,7 +67,7 @@ def column_names(names: Sequence[Row]) -> list[str]:
     for row in names:
         current = ""
         for index, cell in enumerate(row):
-            current = current if cell is SAME else " ".join(cell.split())
+            current = current if cell is None else " ".join(cell.split())
             if current and current not in columns[index]:
                 columns[index].append(current)
     return [" ".join(parts).rstrip(" :") for parts in columns]

@@ -71,8 +71,8 @@ def decode(data: bytes, *, markup: bool = False) -> tuple[str, str | None]:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, errors="replace"), None
-    if encoding := _unmarked_utf16(data[:_SAMPLE]):
-        return data.decode(encoding, errors="replace"), None
+    if unmarked := _unmarked_utf16(data[:_SAMPLE]):
+        return data.decode(unmarked, errors="replace"), None
     if len(_NO_TEXT.findall(data[:_SAMPLE])) > 2 + len(data[:_SAMPLE]) // 1000:
         raise DocumentError("binary", "The file is no text: it holds binary data. PDF, DOCX, Markdown, HTML and plain text can be read.")
     for encoding in [*([_named(data)] if markup else []), "utf-8"]:

@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 import time
+from typing import Any
 
 from . import parse
 from .limited import to_json
@@ -31,7 +32,7 @@ def main(path: str, media_type: str, seconds: str, memory: str, limits: str) -> 
             print(json.dumps({"progress": [done, total]}), file=pipe)
 
     try:
-        message = {"parsed": to_json(parse(path, media_type, limits=Limits(**json.loads(limits)), progress=progress))}
+        message: dict[str, Any] = {"parsed": to_json(parse(path, media_type, limits=Limits(**json.loads(limits)), progress=progress))}
     except DocumentError as error:
         message = {"error": [error.code, error.sentence]}
     except MemoryError:
