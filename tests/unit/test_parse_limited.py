@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import typst
 from hybridlab.rag.parse import DocumentError, Limits, parse
 from hybridlab.rag.parse import limited as limited_module
 from hybridlab.rag.parse.limited import from_json, parse_limited, to_json
+from reportlab.pdfgen.canvas import Canvas
 
 
 @pytest.fixture
@@ -106,3 +108,22 @@ def test_no_process_is_left_behind(monkeypatch, tmp_path, document):
     refusal(document, seconds=1.0)
     with pytest.raises(ProcessLookupError):
         os.kill(started[0].pid, 0)
+
+
+def test_a_file_of_200_mb_is_read_in_little_memory_and_time(tmp_path):
+    """Most of it is a stream that no page uses; the file is sparse, so that the test writes little."""
+    canvas = Canvas(str(tmp_path / "small.pdf"))
+    canvas.drawString(72, 700, "Thirty days.")
+    canvas.save()
+    data = (tmp_path / "small.pdf").read_bytes()
+    body, table = data[: data.rindex(b"xref\n0")], data[data.rindex(b"xref\n0") :]
+    path, size = tmp_path / "large.pdf", 200 * 2**20
+    with path.open("wb") as handle:
+        handle.write(body + b"99 0 obj\n<</Length %d>>\nstream\n" % size)
+        handle.seek(size, os.SEEK_CUR)
+        handle.write(b"\nendstream\nendobj\n")
+        place = handle.tell()
+        handle.write(re.sub(rb"startxref\s+\d+", b"startxref\n%d" % place, table))
+    assert parse_limited(path, seconds=20, memory=2**30).pages[0].text == "Thirty days."
+    os.truncate(path, size // 2)
+    assert refusal(path, seconds=20).code == "truncated"
