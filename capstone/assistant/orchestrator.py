@@ -96,19 +96,19 @@ class Orchestrator:
                     else:
                         complete = True
                     if complete and kept is not None:
-                        self._finish(kept, text, citations, complete)
+                        self._finish(owner, kept, text, citations, complete)
                     yield event
         finally:
             self.active -= 1
             if kept is not None and not complete:
-                self._finish(kept, text, citations, complete)
+                self._finish(owner, kept, text, citations, complete)
 
     def _begin(self, owner: str, conversation: str, question: str) -> int:
         self.store.conversations.add(owner, conversation, "user", question)
         return self.store.conversations.add(owner, conversation, "assistant", "", complete=False)
 
-    def _finish(self, message: int, text: list[str], citations: tuple[Citation, ...], complete: bool) -> None:
-        self.store.conversations.finish(message, "".join(text), [c.as_dict() for c in citations], complete)
+    def _finish(self, owner: str, message: int, text: list[str], citations: tuple[Citation, ...], complete: bool) -> None:
+        self.store.conversations.finish(owner, message, "".join(text), [c.as_dict() for c in citations], complete)
 
     async def _events(self, owner: str, messages: Sequence[Message], options: Options) -> AsyncGenerator[Event, None]:
         question = messages[-1].content

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +16,22 @@ from hybridlab.rag.parse.limited import parse_limited
 from hybridlab.rag.parse.sniff import declared_type
 
 from assistant.knowledge.search import Hit, Retriever, Search
+from assistant.knowledge.suspicion import warnings_of
 from assistant.knowledge.uploads import Uploads, safe_name
 from assistant.settings import Settings
-from assistant.store import Store
-from assistant.store.documents import Document, StoredPage
+from assistant.store import DiskFull, Store, StoreError
+from assistant.store.documents import Document, Gone, StoredPage
 from assistant.store.jobs import Job
 
 log = logging.getLogger(__name__)
 
 BATCH = 8  # chunks embedded between two looks at what else is to be done
 IDLE = 1.0  # seconds between two looks when nothing is to be done
+CLOSING = 5.0  # seconds that a step has to come to its end when the service closes
+
+
+class Closing(Exception):
+    """The service ends while a document is being read."""
 
 
 class Knowledge:
@@ -36,19 +44,25 @@ class Knowledge:
         self._files = threading.Lock()  # between a file's place on disk and the row that speaks of it
         self._wake, self._stop = threading.Event(), threading.Event()
         self._worker: threading.Thread | None = None
+        self._lock: int | None = None  # a file descriptor: one process works on the folder
 
     # ---------------------------------------------------------------- for users
 
     def add(self, owner: str, name: str, stream: BinaryIO) -> Document:
         """Store a file; when this returns, it can't be lost any more, and a job will read it.
 
-        Raises DocumentError where the file is empty, too large, has no usable name, or the disk is full.
+        Raises DocumentError where the file is empty, too large, has no usable name, or the disk is full, DiskFull where its row is what
+        does not fit; then nothing is left of it.
         """
         name = safe_name(name)
         upload = self.uploads.receive(stream)
         with self._files:
             self.uploads.place(upload)
-            document, _ = self.store.documents.receive(owner, name, declared_type(Path(name), ""), upload.sha256, upload.bytes)
+            try:
+                document, _ = self.store.documents.receive(owner, name, declared_type(Path(name), ""), upload.sha256, upload.bytes)
+            except BaseException:  # nothing was acknowledged, so nothing stays
+                self._forget_file(upload.sha256)
+                raise
         self._wake.set()
         return document
 
@@ -66,26 +80,32 @@ class Knowledge:
     def delete(self, owner: str, document: str) -> None:
         """Delete a document from database, index, and disk. Raises KeyError where the owner has no such document."""
         with self._files:
-            sha256 = self.store.documents.get(owner, document).sha256
-            gone = self.store.documents.chunk_ids(owner, [document])
-            self.store.documents.delete(owner, document)
-            self.searching.remove(owner, gone)
-            self._forget_file(sha256)
+            self._let_go(owner, self.store.documents.delete(owner, document))
 
     def delete_user(self, owner: str) -> None:
-        """Delete a user with everything that is theirs. Raises StoreError where there is no such user."""
-        with self._files:
+        """Delete a user with everything that is theirs. Called where no service runs. Raises StoreError where one does, or there is no
+        such user."""
+        self._hold_folder()
+        try:
             files = {document.sha256 for document in self.store.documents.all(owner)}
             self.store.keys.delete_user(owner)
-            self.searching.forget(owner)
             for sha256 in files:
                 self._forget_file(sha256)
+        finally:
+            self._release_folder()
 
     def search(
         self, owner: str, query: str, k: int = 5, retriever: Retriever = "fused", documents: Sequence[str] | None = None
     ) -> list[Hit]:
         """The best `k` chunks for a question among the owner's documents (or some of them), best first."""
         return self.searching(owner, query, k, retriever, documents)
+
+    def _let_go(self, owner: str, gone: Gone) -> None:
+        """Take from index and disk what has gone from the database."""
+        if gone.chunks:
+            self.searching.remove(owner, gone.chunks)
+        for sha256 in gone.files:
+            self._forget_file(sha256)
 
     def _forget_file(self, sha256: str) -> None:
         if sha256 not in self.store.documents.files():
@@ -94,19 +114,35 @@ class Knowledge:
     # ---------------------------------------------------------------- the worker
 
     def start(self) -> None:
-        """Repair what a sudden end has left, and begin to work."""
+        """Repair what a sudden end has left, and begin to work. Raises StoreError where another process works on this folder."""
+        self._hold_folder()
         with self._files:
             self.uploads.sweep(self.store.documents.files())
         self.store.jobs.repair()
+        self.store.database.checkpoint()  # what was being deleted when the process ended
         self._worker = threading.Thread(target=self._work, name="ingestion", daemon=True)
         self._worker.start()
 
     def close(self) -> None:
-        """End the worker after its current step; what is left is done after the next start."""
+        """End the worker; a document that is being read or embedded goes on after the next start."""
         self._stop.set()
         self._wake.set()
         if self._worker:
-            self._worker.join(timeout=30)
+            self._worker.join(timeout=CLOSING)
+        self._release_folder()
+
+    def _hold_folder(self) -> None:
+        self._lock = os.open(self.settings.home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._release_folder()
+            raise StoreError(f"another assistant works on {self.settings.home}: use its page or API, or end it first.") from None
+
+    def _release_folder(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def wait(self, seconds: float) -> bool:
         """Wait until nothing is left to be done; False when it took longer."""
@@ -118,20 +154,44 @@ class Knowledge:
         return not self.store.jobs.waiting()
 
     def _work(self) -> None:
+        """Do jobs until the service closes. Nothing that goes wrong ends this thread."""
         while not self._stop.is_set():
-            job = self.store.jobs.take()
-            if job is None:
-                self._wake.wait(IDLE)
-                self._wake.clear()
-                continue
             try:
-                self._parse(job) if job.step == "parse" else self._embed(job)
-            except KeyError:  # deleted while it was being worked on
-                self.store.jobs.done(job)
+                job = self.store.jobs.take()
+                if job is not None:
+                    self._do(job)
+                    continue
+                self.store.database.checkpoint_owed()
             except Exception:
-                log.exception("ingestion: step %s of document %s failed", job.step, job.document)
-                if not self.store.jobs.again(job):
-                    self.store.documents.failed(job.document, "it could not be read for a reason of the service's own: upload it again.")
+                log.exception("ingestion: the database can't be written; trying again")
+            self._wake.wait(IDLE)
+            self._wake.clear()
+
+    def _do(self, job: Job) -> None:
+        try:
+            self._parse(job) if job.step == "parse" else self._embed(job)
+        except KeyError:  # deleted while it was being worked on
+            self.store.jobs.done(job)
+        except Closing:
+            self.store.jobs.put_back(job)
+        except DiskFull:  # no fault of the document's: it waits until there is room
+            log.warning("ingestion: the disk is full; document %s waits", job.document)
+            self._stop.wait(IDLE)
+            self.store.jobs.put_back(job)
+        except Exception:
+            log.exception("ingestion: step %s of document %s failed", job.step, job.document)
+            if not self.store.jobs.again(job):
+                self._give_up(job)
+
+    def _give_up(self, job: Job) -> None:
+        if job.step == "parse":
+            self._fail(job, "it could not be read for a reason of the service's own: upload it again.")
+        else:
+            self.store.documents.not_embedded(job.document, "it is found by words alone, for a fault of the service: upload it again.")
+
+    def _fail(self, job: Job, sentence: str) -> None:
+        with self._files:
+            self._let_go(job.owner, self.store.documents.failed(job.document, sentence))
 
     def _parse(self, job: Job) -> None:
         document = self.store.documents.get(job.owner, job.document)
@@ -143,25 +203,29 @@ class Knowledge:
                 seconds=settings.parse_seconds,
                 memory=settings.parse_bytes,
                 limits=Limits(pages=settings.document_pages),
+                progress=self._unless_closing,
             )
         except DocumentError as error:
-            self.store.documents.failed(job.document, error.sentence)
+            self._fail(job, error.sentence)
             self.store.jobs.done(job)
             return
-        replaced = self.store.documents.parsed(job.document, parsed, chunk(parsed))
+        chunks = chunk(parsed)
+        with self._files:
+            self._let_go(job.owner, self.store.documents.parsed(job.document, parsed, chunks, warnings_of(parsed)))
         self.store.jobs.done(job)
-        if replaced:
-            self.searching.forget(job.owner)
-            with self._files:
-                self._forget_file(replaced)
+
+    def _unless_closing(self, done: int, total: int) -> None:
+        if self._stop.is_set():
+            raise Closing
 
     def _embed(self, job: Job) -> None:
         """Embed in small batches; a document that waits to be read goes first."""
         while batch := self.store.documents.to_embed(job.document, BATCH):
             ids, texts = zip(*batch, strict=True)
             vectors = self.encoder.passages(texts)
-            kept = set(self.store.documents.embedded(ids, vectors))
-            self.searching.add(job.owner, [(i, v) for i, v in zip(ids, vectors, strict=True) if i in kept])
+            with self._files:  # no deletion between the database and the index
+                kept = set(self.store.documents.embedded(ids, vectors))
+                self.searching.add(job.owner, [(i, v) for i, v in zip(ids, vectors, strict=True) if i in kept])
             if self._stop.is_set() or self.store.jobs.reading():
                 self.store.jobs.put_back(job)
                 return

@@ -16,6 +16,8 @@ from typing import BinaryIO
 
 from hybridlab.rag.parse import DocumentError
 
+from assistant.store import StoreError
+
 NAME_LIMIT = 200  # characters
 PIECE = 2**20
 
@@ -48,8 +50,12 @@ class Uploads:
     """Files in one folder, named by hash, so that the same file is kept once and no name of a user's reaches the disk."""
 
     def __init__(self, folder: Path, limit: int):
+        """Raises StoreError where the folder can't be made."""
         self.folder, self.limit = folder, limit
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StoreError(f"{folder} can't be used for uploaded files ({error.strerror}): choose another folder.") from error
 
     def path(self, sha256: str) -> Path:
         return self.folder / sha256
@@ -86,6 +92,11 @@ class Uploads:
     def place(self, upload: Upload) -> None:
         """Give a received file its place, where `path` finds it. (The caller sees to it that nobody forgets that hash meanwhile.)"""
         os.replace(upload.path, self.path(upload.sha256))
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # the name is on disk too
+        finally:
+            os.close(folder)
 
     def sweep(self, wanted: Iterable[str]) -> int:
         """Remove every file that is not among the hashes `wanted`; returns how many went."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from assistant.store.conversations import Conversations
-from assistant.store.database import Database, StoreError
+from assistant.store.database import Database, DiskFull, StoreError
 from assistant.store.documents import Documents
 from assistant.store.jobs import Jobs
 from assistant.store.keys import Keys
 
-__all__ = ["Store", "StoreError"]
+__all__ = ["DiskFull", "Store", "StoreError"]
 
 
 class Store:

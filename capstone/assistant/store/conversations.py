@@ -79,18 +79,26 @@ class Conversations:
             self.get(owner, conversation)
             made = write.execute(
                 "INSERT INTO messages (conversation, role, content, citations, complete, created) VALUES (?, ?, ?, ?, ?, ?)",
-                (conversation, role, content, json.dumps(citations or [], ensure_ascii=False), complete, now),
+                (conversation, role, content, self._kept(owner, citations or []), complete, now),
             )
             write.execute("UPDATE conversations SET updated = ? WHERE id = ?", (now, conversation))
         return made.lastrowid
 
-    def finish(self, message: int, content: str, citations: list[dict[str, Any]], complete: bool) -> None:
-        """Write an answer's text over the empty one with which it began."""
+    def finish(self, owner: str, message: int, content: str, citations: list[dict[str, Any]], complete: bool) -> None:
+        """Write an answer's text over the empty one with which it began; one whose conversation was deleted meanwhile stays deleted."""
         with self.database.transaction() as write:
             write.execute(
-                "UPDATE messages SET content = ?, citations = ?, complete = ? WHERE id = ?",
-                (content, json.dumps(citations, ensure_ascii=False), complete, message),
+                "UPDATE messages SET content = ?, citations = ?, complete = ? "
+                "WHERE id = ? AND conversation IN (SELECT id FROM conversations WHERE owner = ?)",
+                (content, self._kept(owner, citations), complete, message, owner),
             )
+
+    def _kept(self, owner: str, citations: list[dict[str, Any]]) -> str:
+        """Citations as JSON; a quote from a document that was deleted while the answer was written is not kept."""
+        rows = self.database.connection.execute("SELECT id FROM documents WHERE owner = ?", (owner,))
+        there = {row["id"] for row in rows} if citations else set()
+        kept = [one if one["document_id"] in there else {**one, "quote": ""} for one in citations]
+        return json.dumps(kept, ensure_ascii=False)
 
     def delete(self, owner: str, conversation: str) -> None:
         with self.database.transaction() as write:

@@ -10,34 +10,58 @@ from pathlib import Path
 
 VERSION = 1
 BUSY_SECONDS = 30.0
+FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE")
 
 
 class StoreError(Exception):
     """The database could not do it; the text says why, and what to do."""
 
 
+class DiskFull(StoreError):
+    """There was no room to write; nothing of the write is kept, and nothing else is touched."""
+
+    def __init__(self):
+        super().__init__("the disk is full: free some space and try again; nothing that was stored is lost.")
+
+
 class Database:
     """A connection per thread; writes one at a time, each in a transaction of its own."""
 
     def __init__(self, path: Path):
-        """Open the file, or make it. Raises StoreError where it is of another version or can't be written."""
+        """Open the file, or make it. Raises StoreError where it is another program's, of another version, damaged, or can't be written."""
         self.path = path
         self._local = threading.local()
         self._writing = threading.RLock()
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folded = True
         try:
-            version = self.connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                self._create()
-            elif version != VERSION:
-                raise StoreError(f"{path} is of version {version}, this program reads version {VERSION}: use the program that made it.")
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._open()
+        except OSError as error:
+            raise StoreError(f"{path.parent} can't be used as the assistant's folder ({error.strerror}): choose another.") from error
         except sqlite3.DatabaseError as error:
             raise StoreError(f"{path} can't be used as the assistant's database ({error}): restore it, or move it away.") from error
 
-    def _create(self) -> None:
-        with self._writing:
-            script = (Path(__file__).parent / "schema.sql").read_text("utf-8")
-            self.connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {VERSION};\nCOMMIT;")
+    def _open(self) -> None:
+        with self.transaction() as write:  # also shows whether it can be written
+            version = write.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                self._create(write)
+            elif version != VERSION:
+                raise StoreError(f"{self.path} is of version {version}, this program reads {VERSION}: use the program that made it.")
+        damage = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok":
+            raise StoreError(f"{self.path} is damaged ({' '.join(damage.split())}): restore it, or move it away.")
+
+    def _create(self, write: sqlite3.Connection) -> None:
+        if write.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            raise StoreError(f"{self.path} is the database of another program: choose another folder, or move it away.")
+        statement = ""
+        for line in (Path(__file__).parent / "schema.sql").read_text("utf-8").splitlines(keepends=True):
+            statement += line
+            if sqlite3.complete_statement(statement):
+                write.execute(statement)
+                statement = ""
+        write.execute(f"PRAGMA user_version = {VERSION}")
         self.path.chmod(0o600)
 
     @property
@@ -56,20 +80,20 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Everything inside is written, or nothing. Raises StoreError where the disk is full."""
+        """Everything inside is written, or nothing. Raises DiskFull where there is no room."""
         with self._writing:
             connection = self.connection
             if connection.in_transaction:  # a transaction within one: it is the outer one's that counts
                 yield connection
                 return
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
             except sqlite3.OperationalError as error:
                 self._roll_back(connection)
-                if "full" in str(error):
-                    raise StoreError("the disk is full: free some space and try again; nothing that was stored is lost.") from error
+                if error.sqlite_errorname in FULL:
+                    raise DiskFull from error
                 raise
             except BaseException:
                 self._roll_back(connection)
@@ -80,10 +104,19 @@ class Database:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
 
-    def checkpoint(self) -> None:
-        """Fold the write-ahead log into the file, so that what was deleted is gone from the disk too."""
+    def checkpoint(self) -> bool:
+        """Fold the write-ahead log into the file, so that what was deleted is gone from the disk too.
+
+        False where a reader was in the way for long; `checkpoint_owed` does it later.
+        """
         with self._writing:
-            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._folded = not self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()["busy"]
+            return self._folded
+
+    def checkpoint_owed(self) -> None:
+        """Do what the last checkpoint could not."""
+        if not self._folded:
+            self.checkpoint()
 
     def close(self) -> None:
         """Close this thread's connection; those of ended threads close with them."""

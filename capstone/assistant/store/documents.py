@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from hybridlab.rag.chunk import Chunk
     from hybridlab.rag.parse import Parsed
 
-COLUMNS = "id, owner, name, media_type, sha256, bytes, state, error, title, warnings, pages, chunks, replaces, created, updated"
+COLUMNS = "id, owner, name, media_type, sha256, bytes, state, error, title, warnings, pages, chunks, created, updated"
 EMBEDDED = "(SELECT count(*) FROM chunks WHERE chunks.document = documents.id AND embedding IS NOT NULL) AS embedded"
 
 
@@ -39,7 +40,6 @@ class Document:
     pages: int
     chunks: int
     embedded: int
-    replaces: str | None
     created: float
     updated: float
 
@@ -72,6 +72,23 @@ class StoredChunk:
     text: str
 
 
+@dataclass(frozen=True)
+class Gone:
+    """What other rooms have to let go of too: chunks (by id) and files (by hash; another document may still stand on them)."""
+
+    chunks: tuple[int, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+def give_jobs(write: sqlite3.Connection) -> None:
+    """See to it that each document that isn't done has a job."""
+    write.execute(
+        "INSERT INTO jobs (document, step, created) SELECT id, iif(state = 'received', 'parse', 'embed'), ? FROM documents "
+        "WHERE state IN ('received', 'searchable') AND id NOT IN (SELECT document FROM jobs)",
+        (time.time(),),
+    )
+
+
 def document_of(row) -> Document:
     return Document(**{**dict(row), "warnings": json.loads(row["warnings"])})
 
@@ -87,18 +104,19 @@ class Documents:
         then the document that is there is returned, with False."""
         now = time.time()
         with self.database.transaction() as write:
-            versions = write.execute(
+            newest = write.execute(
                 "SELECT id, sha256 FROM documents WHERE owner = ? AND name = ? AND state != 'failed' ORDER BY rowid DESC", (owner, name)
-            ).fetchall()
-            if versions and versions[0]["sha256"] == sha256:
-                return self.get(owner, versions[0]["id"]), False
+            ).fetchone()
+            if newest and newest["sha256"] == sha256:
+                give_jobs(write)
+                return self.get(owner, newest["id"]), False
             made = uuid.uuid4().hex
             write.execute(
-                "INSERT INTO documents (id, owner, name, media_type, sha256, bytes, state, replaces, created, updated) "
-                "VALUES (?, ?, ?, ?, ?, ?, 'received', ?, ?, ?)",
-                (made, owner, name, media_type, sha256, size, versions[0]["id"] if versions else None, now, now),
+                "INSERT INTO documents (id, owner, name, media_type, sha256, bytes, state, created, updated) "
+                "VALUES (?, ?, ?, ?, ?, ?, 'received', ?, ?)",
+                (made, owner, name, media_type, sha256, size, now, now),
             )
-            write.execute("INSERT INTO jobs (document, step, state, created) VALUES (?, 'parse', 'waiting', ?)", (made, now))
+            write.execute("INSERT INTO jobs (document, step, created) VALUES (?, 'parse', ?)", (made, now))
             return self.get(owner, made), True
 
     def all(self, owner: str) -> list[Document]:
@@ -127,17 +145,39 @@ class Documents:
         hidden = tuple((start, end) for start, end in json.loads(row["hidden"]))
         return StoredPage(row["ordinal"], row["number"], tuple(json.loads(row["heading"])), row["text"], hidden)
 
-    def delete(self, owner: str, document: str) -> None:
-        """Delete a document with its pages, chunks, words, embeddings, and jobs; the bytes are overwritten on disk."""
+    def delete(self, owner: str, document: str) -> Gone:
+        """Delete a document with its pages, chunks, words, embeddings, jobs, and its quotes in kept answers; the bytes are overwritten
+        on disk. Raises KeyError where the owner has no such document."""
         with self.database.transaction():
             self.get(owner, document)
-            self._delete(document)
+            gone = self._delete(owner, [document])
         self.database.checkpoint()
+        return gone
 
-    def _delete(self, document: str) -> None:
+    def _delete(self, owner: str, documents: Sequence[str]) -> Gone:
+        chunks: list[int] = []
+        files: list[str] = []
         with self.database.transaction() as write:
-            write.execute("DELETE FROM chunks WHERE document = ?", (document,))
-            write.execute("DELETE FROM documents WHERE id = ?", (document,))
+            for document in documents:
+                chunks += [row["id"] for row in write.execute("DELETE FROM chunks WHERE document = ? RETURNING id", (document,))]
+                files += [row["sha256"] for row in write.execute("DELETE FROM documents WHERE id = ? RETURNING sha256", (document,))]
+                self._unquote(owner, document)
+            if chunks:
+                # FTS5 only marks words as deleted; merged, its segments are written anew without them.
+                write.execute("INSERT INTO chunk_words (chunk_words) VALUES ('optimize')")
+        return Gone(tuple(chunks), tuple(files))
+
+    def _unquote(self, owner: str, document: str) -> None:
+        """Empty the quotes of a document in the answers that are kept: what is deleted is not read there either."""
+        with self.database.transaction() as write:
+            rows = write.execute(
+                "SELECT messages.id, citations FROM messages JOIN conversations ON conversations.id = conversation "
+                "WHERE owner = ? AND instr(citations, ?)",
+                (owner, document),
+            ).fetchall()
+            for row in rows:
+                citations = [{**one, "quote": ""} if one["document_id"] == document else one for one in json.loads(row["citations"])]
+                write.execute("UPDATE messages SET citations = ? WHERE id = ?", (json.dumps(citations, ensure_ascii=False), row["id"]))
 
     def files(self) -> set[str]:
         """The hashes of all files that any document stands on."""
@@ -145,14 +185,14 @@ class Documents:
 
     # ---------------------------------------------------------------- ingestion
 
-    def parsed(self, document: str, parsed: Parsed, chunks: Sequence[Chunk]) -> str:
-        """Store what was read, all at once: from here on it is found by words. The version that it replaces goes.
+    def parsed(self, document: str, parsed: Parsed, chunks: Sequence[Chunk], warnings: Sequence[str] = ()) -> Gone:
+        """Store what was read, all at once: from here on it is found by words, and every older version of it is gone.
 
-        Returns the hash of the replaced file, or "". Raises KeyError where the document was deleted meanwhile.
+        Raises KeyError where the document was deleted meanwhile.
         """
         now = time.time()
         with self.database.transaction() as write:
-            row = write.execute("SELECT owner, replaces FROM documents WHERE id = ?", (document,)).fetchone()
+            row = write.execute("SELECT owner FROM documents WHERE id = ?", (document,)).fetchone()
             if row is None:
                 raise KeyError(document)
             for ordinal, page in enumerate(parsed.pages):
@@ -168,18 +208,31 @@ class Documents:
                 write.execute("INSERT INTO chunk_words (rowid, words, folded) VALUES (?, ?, ?)", (made, words, folded(words)))
             write.execute(
                 "UPDATE documents SET state = 'searchable', title = ?, warnings = ?, pages = ?, chunks = ?, updated = ? WHERE id = ?",
-                (parsed.title, json.dumps(list(parsed.flags), ensure_ascii=False), len(parsed.pages), len(chunks), now, document),
+                (parsed.title, json.dumps(list(warnings), ensure_ascii=False), len(parsed.pages), len(chunks), now, document),
             )
-            write.execute("INSERT INTO jobs (document, step, state, created) VALUES (?, 'embed', 'waiting', ?)", (document, now))
-            old = write.execute("SELECT id, sha256 FROM documents WHERE id = ?", (row["replaces"],)).fetchone()
-            if old:
-                self._delete(old["id"])
-            return old["sha256"] if old else ""
+            write.execute("INSERT INTO jobs (document, step, created) VALUES (?, 'embed', ?)", (document, now))
+            gone = self._delete(row["owner"], self._older(document))
+        if gone.chunks:
+            self.database.checkpoint()
+        return gone
 
-    def failed(self, document: str, sentence: str) -> None:
-        """Say why a document can't be read. What it should have replaced stays."""
+    def _older(self, document: str, state: str = "%") -> list[str]:
+        """The versions (in a state) of a document that came before it: same owner, same name."""
+        rows = self.database.connection.execute(
+            "SELECT old.id FROM documents AS new JOIN documents AS old USING (owner, name) "
+            "WHERE new.id = ? AND old.rowid < new.rowid AND old.state LIKE ?",
+            (document, state),
+        )
+        return [row["id"] for row in rows]
+
+    def failed(self, document: str, sentence: str) -> Gone:
+        """Say why a document can't be read. The version that it should have replaced stays; earlier failures of that name go."""
         with self.database.transaction() as write:
-            write.execute("UPDATE documents SET state = 'failed', error = ?, updated = ? WHERE id = ?", (sentence, time.time(), document))
+            row = write.execute(
+                "UPDATE documents SET state = 'failed', error = ?, updated = ? WHERE id = ? RETURNING owner",
+                (sentence, time.time(), document),
+            ).fetchone()
+            return self._delete(row["owner"], self._older(document, "failed")) if row else Gone()
 
     def to_embed(self, document: str, limit: int) -> list[tuple[int, str]]:
         """Chunks without an embedding: id, and the text that is embedded (context and chunk)."""
@@ -202,7 +255,12 @@ class Documents:
 
     def ready(self, document: str) -> None:
         with self.database.transaction() as write:
-            write.execute("UPDATE documents SET state = 'ready', updated = ? WHERE id = ?", (time.time(), document))
+            write.execute("UPDATE documents SET state = 'ready', error = '', updated = ? WHERE id = ?", (time.time(), document))
+
+    def not_embedded(self, document: str, sentence: str) -> None:
+        """Say why a document is found by words alone."""
+        with self.database.transaction() as write:
+            write.execute("UPDATE documents SET error = ?, updated = ? WHERE id = ?", (sentence, time.time(), document))
 
     # ---------------------------------------------------------------- search
 

@@ -76,6 +76,7 @@ class Keys:
         with self.database.transaction() as write:
             # Rows whose deletion fires triggers are deleted by name: a cascade fires them too, but says nothing of order.
             write.execute("DELETE FROM chunks WHERE owner = ?", (owner,))
+            write.execute("INSERT INTO chunk_words (chunk_words) VALUES ('optimize')")  # merged, its segments hold no deleted word
             done = write.execute("DELETE FROM users WHERE id = ?", (owner,))
         if not done.rowcount:
             raise StoreError(f"there is no user {owner!r}: `assistant keys list` shows them.")

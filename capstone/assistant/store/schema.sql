@@ -27,7 +27,6 @@ CREATE TABLE documents (
     warnings   TEXT NOT NULL DEFAULT '[]',
     pages      INTEGER NOT NULL DEFAULT 0,
     chunks     INTEGER NOT NULL DEFAULT 0,
-    replaces   TEXT,                     -- the version that goes when this one can be searched
     created    REAL NOT NULL,
     updated    REAL NOT NULL
 ) STRICT;
@@ -66,7 +65,6 @@ CREATE TABLE jobs (
     id       INTEGER PRIMARY KEY,
     document TEXT NOT NULL REFERENCES documents(id) ON DELETE CASCADE,
     step     TEXT NOT NULL CHECK (step IN ('parse', 'embed')),
-    state    TEXT NOT NULL CHECK (state IN ('waiting', 'running')),
     attempts INTEGER NOT NULL DEFAULT 0,
     created  REAL NOT NULL
 ) STRICT;
