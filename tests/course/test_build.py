@@ -35,10 +35,10 @@ def test_building_twice_gives_the_same_bytes(unit):
 
 def solution_lines(unit) -> set[str]:
     """Lines that only a solution has: those of the references' bodies, less what the stub, the lesson or the broken code shows."""
+    sources = [reference_source(exercise.symbol) for exercise in unit.exercises]
+    given = {line.strip() for source in sources for line in stub(source).splitlines()}
     lines: set[str] = set()
-    for exercise in unit.exercises:
-        source = reference_source(exercise.symbol)
-        given = set(map(str.strip, stub(source).splitlines()))
+    for source in sources:
         for body in bodies(source):
             lines |= {line.strip() for line in source.splitlines()[body.first - 1 : body.last]} - given
     shown = [a.source for a in read_catalogue(unit.source / "mistakes.py") if a.kind == "broken"]

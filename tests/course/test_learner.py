@@ -47,20 +47,29 @@ def workspace():
     shutil.rmtree(paths.WORKSPACE, ignore_errors=True)
 
 
+@pytest.fixture(scope="module")
+def weeks_done(workspace):
+    """Every week solved in another style, graded, promoted: (report, outcomes) by week."""
+    done = {}
+    for unit in MONTH.weeks:
+        solve(unit, other_style(unit))
+        done[unit.name] = (grade.grade(unit), promote.promote(unit, promote.graded_notebook(unit)))
+    return done
+
+
 @pytest.mark.slow(seconds=60)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("unit", MONTH.weeks, ids=lambda unit: unit.name)
-def test_a_week_done_in_another_style_gets_full_points_and_is_promoted(unit):
-    solve(unit, other_style(unit))
-    report = grade.grade(unit)
+def test_a_week_done_in_another_style_gets_full_points_and_is_promoted(weeks_done, unit):
+    report, outcomes = weeks_done[unit.name]
     assert report.points == report.of == sum(e.points for e in unit.exercises), [r.text for r in report.results]
     assert report.feedback.is_file()
-    outcomes = promote.promote(unit, promote.graded_notebook(unit))
     assert {o.state for o in outcomes} == {"promoted"}
 
 
 @pytest.mark.slow(seconds=300)
 @pytest.mark.timeout(900)
-def test_the_project_then_trains_the_learners_own_model_and_is_graded_by_its_outcome():
+def test_the_project_then_trains_the_learners_own_model_and_is_graded_by_its_outcome(weeks_done):
     """The notebook that is graded is the learner's; what it trains is judged by its loss in a process of its own."""
     unit = MONTH.project
     solve(unit, other_style(unit))

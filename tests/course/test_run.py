@@ -55,7 +55,7 @@ def test_a_passing_notebook_gets_its_profile_its_threads_and_an_empty_folder(job
 def test_memory_is_the_peak_of_the_kernel(job) -> None:
     outcome = run_notebook(job("x = bytearray(700 * 2**20); x[::4096] = b'1' * len(x[::4096]); del x"))
     assert outcome.passed, outcome.error
-    assert 700 < outcome.peak < 1000
+    assert 700 < outcome.peak < 1400  # the kernel's own memory and the 700 MiB once, not twice
 
 
 def test_a_failing_cell_is_named_with_its_error(job) -> None:

@@ -147,13 +147,13 @@ print(f"The same model could make {BUDGET_FLOPS // one_step} updates with that."
 # **Worked example.** What the polynomial does to one singular value, from 0.01 to 1:
 
 # %% id="orthogonalize-example"
-a, b, c = QUINTIC
+first, third, fifth = QUINTIC
 before = torch.logspace(-2, 0, 200)
 s = before.clone()
 figure, axes = plt.subplots(figsize=(6, 3))
 axes.plot(before, before, color="lightgray", label="0 rounds")
 for rounds in range(1, 6):
-    s = a * s + b * s**3 + c * s**5
+    s = first * s + third * s**3 + fifth * s**5
     if rounds in (1, 3, 5):
         axes.plot(before, s, label=f"{rounds} round{'s' * (rounds > 1)}")
 axes.set(xscale="log", xlabel="singular value before", ylabel="after", title="Newton–Schulz drives singular values towards 1")
