@@ -99,8 +99,9 @@ def test_rows_that_are_drawn_as_rows_stay_rows(tmp_path):
         for row in range(8):
             canvas.drawString(72, 600 - 14 * row, f"Person {row}")
             canvas.drawString(330, 600 - 14 * row, f"{row} days")
+        canvas.drawString(72, 600 - 14 * 8, "Nobody else has a right to any more days than these, by rule.")
 
-    assert "Person 3 3 days\nPerson 4 4 days" in visible(parse(drawn(tmp_path / "a.pdf", draw)).pages[0])
+    assert "Person 6 6 days\nPerson 7 7 days\nNobody else" in visible(parse(drawn(tmp_path / "a.pdf", draw)).pages[0])
 
 
 def test_text_that_is_turned_is_read_upright(tmp_path):
@@ -142,6 +143,19 @@ def test_the_outline_gives_the_path_of_headings(tmp_path):
     ]
     assert second.heading == ("1 Leave", "1.1 Annual")
     assert [heading.path for heading in second.headings] == [("2 Pay",)]
+
+
+def test_an_outline_that_names_only_pages_is_matched_by_its_titles(tmp_path):
+    def draw(canvas):
+        canvas.bookmarkPage("leave", fit="Fit")
+        canvas.addOutlineEntry("2. Annual leave", "leave", 0)
+        canvas.drawString(72, 600, "2 Annual  Leave")
+        canvas.drawString(72, 560, "Twelve days.")
+
+    page = parse(drawn(tmp_path / "a.pdf", draw)).pages[0]
+    assert [(heading.path, page.text[heading.start :].split("\n")[0]) for heading in page.headings] == [
+        (("2. Annual leave",), "2 Annual Leave")
+    ]
 
 
 def test_without_an_outline_the_size_of_letters_gives_it(tmp_path):
