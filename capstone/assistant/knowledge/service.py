@@ -17,7 +17,7 @@ from hybridlab.rag.parse.sniff import declared_type
 
 from assistant.knowledge.search import Hit, Retriever, Search
 from assistant.knowledge.suspicion import warnings_of
-from assistant.knowledge.uploads import Uploads, safe_name
+from assistant.knowledge.uploads import Reserve, Uploads, safe_name
 from assistant.settings import Settings
 from assistant.store import DiskFull, Store, StoreError
 from assistant.store.documents import Document, Gone, StoredPage
@@ -40,6 +40,7 @@ class Knowledge:
     def __init__(self, store: Store, encoder, settings: Settings):
         self.store, self.encoder, self.settings = store, encoder, settings
         self.uploads = Uploads(settings.uploads, settings.upload_bytes)
+        self.reserve = Reserve(settings.home / "reserve")
         self.searching = Search(store, encoder)
         self._files = threading.Lock()  # between a file's place on disk and the row that speaks of it
         self._wake, self._stop = threading.Event(), threading.Event()
@@ -80,7 +81,13 @@ class Knowledge:
     def delete(self, owner: str, document: str) -> None:
         """Delete a document from database, index, and disk. Raises KeyError where the owner has no such document."""
         with self._files:
-            self._let_go(owner, self.store.documents.delete(owner, document))
+            try:
+                gone = self.store.documents.delete(owner, document)
+            except DiskFull:
+                self.reserve.give()
+                gone = self.store.documents.delete(owner, document)
+            self._let_go(owner, gone)
+            self.reserve.take()
 
     def delete_user(self, owner: str) -> None:
         """Delete a user with everything that is theirs. Called where no service runs. Raises StoreError where one does, or there is no
@@ -108,7 +115,7 @@ class Knowledge:
             self._forget_file(sha256)
 
     def _forget_file(self, sha256: str) -> None:
-        if sha256 not in self.store.documents.files():
+        if not self.store.documents.standing_on(sha256):
             self.uploads.forget(sha256)
 
     # ---------------------------------------------------------------- the worker
@@ -118,6 +125,7 @@ class Knowledge:
         self._hold_folder()
         with self._files:
             self.uploads.sweep(self.store.documents.files())
+        self.reserve.take()
         self.store.jobs.repair()
         self.store.database.checkpoint()  # what was being deleted when the process ended
         self._worker = threading.Thread(target=self._work, name="ingestion", daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -20,6 +21,7 @@ from assistant.store import StoreError
 
 NAME_LIMIT = 200  # characters
 PIECE = 2**20
+RESERVED = 8 * 2**20  # bytes: twice the most that SQLite's log grows to by itself
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,28 @@ def safe_name(name: str) -> str:
     Raises DocumentError where nothing is left of it.
     """
     last = re.split(r"[/\\]", unicodedata.normalize("NFC", name))[-1]
-    clean = "".join(c for c in last if unicodedata.category(c)[0] != "C" or c == "\u200d").strip(" .")
+    clean = "".join(c for c in last if unicodedata.category(c)[0] != "C" or c == "\u200d").strip(" .\u200d")
     if len(clean) > NAME_LIMIT:
         stem, dot, ending = clean.rpartition(".")
         clean = f"{stem[: NAME_LIMIT - len(ending) - 2]}….{ending}" if dot and len(ending) < 10 else clean[:NAME_LIMIT]
     if not clean:
         raise DocumentError("bad_name", f"{name[:40]!r} can't be a document's name: give it one with a letter in it.")
     return clean
+
+
+class Reserve:
+    """Room on the disk that is held back, since deleting is written down too and a full disk would forbid it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def take(self) -> None:
+        """Hold the room, where there is any."""
+        with contextlib.suppress(OSError), self.path.open("ab") as out:
+            os.posix_fallocate(out.fileno(), 0, RESERVED)
+
+    def give(self) -> None:
+        self.path.unlink(missing_ok=True)
 
 
 class Uploads:

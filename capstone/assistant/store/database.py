@@ -107,10 +107,13 @@ class Database:
     def checkpoint(self) -> bool:
         """Fold the write-ahead log into the file, so that what was deleted is gone from the disk too.
 
-        False where a reader was in the way for long; `checkpoint_owed` does it later.
+        False where a reader was in the way for long, or the disk is full; `checkpoint_owed` does it later.
         """
         with self._writing:
-            self._folded = not self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()["busy"]
+            try:
+                self._folded = not self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()["busy"]
+            except sqlite3.OperationalError:
+                self._folded = False
             return self._folded
 
     def checkpoint_owed(self) -> None:

@@ -183,6 +183,10 @@ class Documents:
         """The hashes of all files that any document stands on."""
         return {row["sha256"] for row in self.database.connection.execute("SELECT DISTINCT sha256 FROM documents")}
 
+    def standing_on(self, sha256: str) -> int:
+        """How many documents, of all owners, stand on a file."""
+        return self.database.connection.execute("SELECT count(*) FROM documents WHERE sha256 = ?", (sha256,)).fetchone()[0]
+
     # ---------------------------------------------------------------- ingestion
 
     def parsed(self, document: str, parsed: Parsed, chunks: Sequence[Chunk], warnings: Sequence[str] = ()) -> Gone:
