@@ -76,6 +76,29 @@ class Operators:
         return self**-1.0 * other
 
 
+class ArrayBase(Operators):
+    """`Operators`, and `backward` for nodes that hold arrays: `data`, `grad`, `parents`, and one pull for each parent."""
+
+    data: np.ndarray
+    grad: np.ndarray
+    parents: tuple
+    pulls: tuple[Callable, ...]
+
+    def backward(self) -> None:
+        """Add d(self)/d(node) to `node.grad` for all nodes: `Value.backward` with `pull(gradient)` for `slope * gradient`.
+
+        Raises `ValueError` if this is not a single number.
+        """
+        if self.data.size != 1:
+            raise ValueError(f"backward starts at one number, this array has shape {self.data.shape}; sum it first")
+        flowing = {self: np.ones(self.data.shape)}
+        for node in reversed(topological_order(self)):
+            gradient = flowing[node]
+            node.grad = node.grad + gradient
+            for parent, pull in zip(node.parents, node.pulls, strict=True):
+                flowing[parent] = flowing.get(parent, 0.0) + pull(gradient)
+
+
 @exercise
 class Value(Operators):
     """One number that remembers how it was computed.
@@ -163,12 +186,12 @@ def unbroadcast(gradient: Float[np.ndarray, "..."], shape: tuple[int, ...]) -> F
 
 
 @exercise
-class Array(Operators):
+class Array(ArrayBase):
     """An array of numbers (float64) that remembers how it was computed.
 
     Like `Value`, with one change: a slope was a number; here each parent has a `pull`, a function that takes
     the gradient of the result (result's shape) and returns the gradient of the parent (parent's shape).
-    `__add__`, `exp` and the others marked as given show how. numpy arrays and plain numbers may stand
+    `__add__`, `exp` and the others marked as given show how; `backward` comes from `ArrayBase`. numpy arrays and plain numbers may stand
     where an `Array` may: `Array.lift` wraps them.
     """
 
@@ -176,7 +199,7 @@ class Array(Operators):
         self.data = np.asarray(data, dtype=np.float64)
         self.grad = np.zeros_like(self.data)
         self.parents = parents
-        self.pulls: tuple[Callable, ...] = pulls
+        self.pulls = pulls
 
     @staticmethod
     def lift(numbers: Any) -> "Array":  # given
@@ -260,16 +283,6 @@ class Array(Operators):
             return scattered
 
         return Array(self.data[index], (self,), (pull,))
-
-    def backward(self) -> None:  # given
-        if self.data.size != 1:
-            raise ValueError(f"backward starts at one number, this array has shape {self.shape}; sum it first")
-        flowing = {self: np.ones(self.shape)}
-        for node in reversed(topological_order(self)):
-            gradient = flowing[node]
-            node.grad = node.grad + gradient
-            for parent, pull in zip(node.parents, node.pulls, strict=True):
-                flowing[parent] = flowing.get(parent, 0.0) + pull(gradient)
 
     def __repr__(self) -> str:  # given
         return f"Array(shape={self.shape})"

@@ -22,7 +22,7 @@ def draw_graph(root: Any, ax: Axes) -> None:
         text = f"{node.name or 'number'}\n{node.data:.4g}\ngrad {node.grad:.4g}"
         style = {"boxstyle": "round", "fc": "#fff4d6" if node.parents else "#e3f1e3", "ec": "0.4"}
         boxes[node] = ax.text(x, y, text, ha="center", va="center", fontsize=9, bbox=style).get_bbox_patch()
-    ax.figure.draw_without_rendering()  # so that boxes and axes have their final size
+    ax.figure.canvas.draw()  # so that boxes and axes have their final size
     for node in places:
         for position, (parent, slope) in enumerate(zip(node.parents, node.slopes, strict=True)):
             far = places[node][0] - places[parent][0] > 2.0  # would run through the boxes between
@@ -39,8 +39,8 @@ def draw_edge(
     ax.annotate("", end, start, arrowprops=style)
     (x0, y0), (x1, y1) = ax.transData.transform([start, end])
     middle = (x0 + x1 + bend * (y1 - y0)) / 2, (y0 + y1 - bend * (x1 - x0)) / 2
-    ax.text(*ax.transData.inverted().transform(middle), label, ha="center", va="center", fontsize=9, color="tab:blue",
-            bbox={"fc": "white", "ec": "none", "pad": 1})
+    x, y = ax.transData.inverted().transform(middle)
+    ax.text(x, y, label, ha="center", va="center", fontsize=9, color="tab:blue", bbox={"fc": "white", "ec": "none", "pad": 1})
 
 
 def layout(root: Any) -> dict[Any, tuple[float, float]]:

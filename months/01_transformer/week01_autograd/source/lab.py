@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hybridlab.transformer.autograd import Operators, topological_order
+from hybridlab.transformer.autograd import ArrayBase, Operators, topological_order
 
 # %% id="tools"
 import matplotlib.pyplot as plt
@@ -104,7 +104,8 @@ print("brought back to ():", gradient.sum())
 # * `a[index]`: whatever numpy takes. A row that is taken twice gets both gradients.
 # * A pull returns an array with its parent's shape. The parents are the `Array`s that went in.
 #
-# `__add__`, `exp` and `backward` are given: read them first.
+# `__add__` and `exp` are given: read them first. `backward` comes with `ArrayBase`: it is yours from `Value`, with `pull(gradient)` in the
+# place of `slope * gradient`.
 
 # %% id="array-example"
 x, w = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), torch.tensor([[1.0], [-1.0]])

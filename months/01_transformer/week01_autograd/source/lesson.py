@@ -26,11 +26,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from coursekit.notebook import review, seed_everything
+from coursekit.sliders import slide
 from hybridlab.transformer.autograd import Array, Value
 from hybridlab.transformer.graph_drawing import draw_graph
 from hybridlab.transformer.losses import cross_entropy, log_softmax
 from hybridlab.transformer.optim import adamw_step, sgd_step
-from ipywidgets import FloatSlider, interact
+from ipywidgets import Dropdown, FloatSlider
 
 seed_everything(0)
 torch.set_num_threads(1)
@@ -110,13 +111,13 @@ def neuron(w):
     weight = Value(w, name="w")
     y = (weight * 1.5 + 0.2).tanh()
     y.backward()
-    _, ax = plt.subplots(figsize=(8, 2.8), layout="constrained")
+    fig, ax = plt.subplots(figsize=(8, 2.8), layout="constrained")
     draw_graph(y, ax)
-    plt.show()
-    print(f"d(tanh)/dw = {weight.grad:.4f}")
+    ax.set_title(f"d(tanh)/dw = {weight.grad:.4f}")
+    return fig
 
 
-_ = interact(neuron, w=FloatSlider(value=0.4, min=-3, max=3, step=0.2, continuous_update=False))
+slide(neuron, w=FloatSlider(value=0.4, min=-3, max=3, step=0.2, continuous_update=False))
 
 # %% [markdown] id="arrays"
 # ## From numbers to arrays
@@ -134,6 +135,11 @@ _ = interact(neuron, w=FloatSlider(value=0.4, min=-3, max=3, step=0.2, continuou
 #
 # One rule helps to remember all of them: **a gradient has the shape of what it belongs to.** For `a @ b` with shapes (2, 3) and (3, 4), `g` is
 # (2, 4). Only `g @ b.T` gives (2, 3).
+
+# %% id="shapes"
+a, b = Array(np.ones((2, 3))), Array(np.ones((3, 4)))
+(a @ b).sum().backward()
+print(f"a {a.shape}, its gradient {a.grad.shape};  b {b.shape}, its gradient {b.grad.shape}")
 
 # %% [markdown] id="broadcasting"
 # **Broadcasting.** A bias of shape (3,) beside four rows is used four times. Used several times means: add up. So on the way back, the
@@ -232,7 +238,7 @@ def try_each(weights, count):
     for _ in range(count):
         one_loss(weights)
 
-
+# %% id="race-run"
 race = []
 for hidden in [4, 8, 16, 32, 64, 128]:
     weights = draw_weights(hidden)
@@ -421,15 +427,15 @@ def gradient_of_loss(size, right):
     logits = (torch.tensor([0.2, -1.0, 1.0, 0.5]) * size).requires_grad_()
     loss = cross_entropy(logits.unsqueeze(0), torch.tensor([right]))
     loss.backward()
-    _, (left, middle) = plt.subplots(1, 2, figsize=(8, 2.4), layout="constrained", sharey=True)
+    fig, (left, middle) = plt.subplots(1, 2, figsize=(8, 2.4), layout="constrained", sharey=True)
     left.bar(range(4), logits.detach().softmax(-1), color=["tab:green" if t == right else "0.7" for t in range(4)])
     left.set(title="probability (green: the right token)", xlabel="token", ylim=(-1.05, 1.05))
     middle.bar(range(4), logits.grad, color="tab:orange")
     middle.set(title=f"gradient of the loss ({loss.item():.2f} nats)", xlabel="token")
-    plt.show()
+    return fig
 
 
-_ = interact(gradient_of_loss, size=FloatSlider(value=1, min=0, max=10, step=0.5, continuous_update=False), right=[0, 1, 2, 3])
+slide(gradient_of_loss, size=FloatSlider(value=1, min=0, max=10, step=0.5, continuous_update=False), right=Dropdown(options=[0, 1, 2, 3]))
 
 # %% [markdown] id="updates"
 # ## From gradients to steps
@@ -470,10 +476,10 @@ def draw_valley(sgd, momentum, adamw):
         ax.plot(*path.T, "o-", ms=2.5, lw=1)
         ax.set(xlim=(-5, 3), ylim=(-2.5, 2.5))
         ax.set_title(f"{rule}, lr {lr:g}\nafter {len(path)} steps at {path[-1].norm():.2g} from the minimum", fontsize=10)
-    plt.show()
+    return fig
 
 
-_ = interact(
+slide(
     draw_valley,
     sgd=FloatSlider(value=0.038, min=0.002, max=0.042, step=0.002, readout_format=".3f", continuous_update=False),
     momentum=FloatSlider(value=0.02, min=0.002, max=0.08, step=0.002, readout_format=".3f", continuous_update=False),
@@ -577,17 +583,6 @@ for ax, ((spread, kind), error) in zip(axes.flat, errors.items()):
 fig.colorbar(image, ax=axes, label="test error, % (number: best of its row)")
 plt.show()
 
-# %% id="paper-table"
-for spread in (0.0, 1.5):
-    print(f"features {'spread over 1.5 decades' if spread else 'of equal size'}:")
-    for kind in ("l2", "decoupled"):
-        error = errors[spread, kind]
-        best, none = error.min().item(), error[:, 0].min().item()
-        columns = error.argmin(1)
-        print(f"  {names[kind]:10s} best {best:.1%}, almost no decay {none:.1%}; best decay at each lr: {[f'{decays[kind][c]:g}' for c in columns]}")
-gain = {s: 1 - (errors[s, "decoupled"].min() / errors[s, "l2"].min()).item() for s in (0.0, 1.5)}
-print(f"AdamW's test error, relative to Adam + L2:  paper 15 % lower;  ours {gain[1.5]:.0%} lower (spread), {-gain[0.0]:.0%} higher (equal)")
-
 # %% [markdown] id="paper-verdict"
 # ## Paper's claim beside ours
 #
@@ -600,6 +595,17 @@ print(f"AdamW's test error, relative to Adam + L2:  paper 15 % lower;  ours {gai
 # **What we must say.** Our task is tiny and made up. Where all gradients are alike, L2 is as good, just as claim 1 says. Its best column stays put
 # there too, so our runs do *not* show that L2 is the worse one on claim 3. And the paper's decay per step is λ alone (times the schedule);
 # PyTorch's AdamW, and ours, takes lr · `weight_decay`. Our last row holds for *that* product.
+
+# %% id="paper-table"
+for spread in (0.0, 1.5):
+    print(f"features {'spread over 1.5 decades' if spread else 'of equal size'}:")
+    for kind in ("l2", "decoupled"):
+        error = errors[spread, kind]
+        best, none = error.min().item(), error[:, 0].min().item()
+        columns = error.argmin(1)
+        print(f"  {names[kind]:10s} best {best:.1%}, almost no decay {none:.1%}; best decay at each lr: {[f'{decays[kind][c]:g}' for c in columns]}")
+gain = {s: 1 - (errors[s, "decoupled"].min() / errors[s, "l2"].min()).item() for s in (0.0, 1.5)}
+print(f"AdamW's test error, relative to Adam + L2:  paper 15 % lower;  ours {gain[1.5]:.0%} lower (spread), {-gain[0.0]:.0%} higher (equal)")
 
 # %% [markdown] id="place"
 # # Where this sits

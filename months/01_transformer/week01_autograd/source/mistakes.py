@@ -428,7 +428,7 @@ class Value(Operators):
 
 
 @mistake("ARR-02", "the product forgets to undo broadcasting")
-class Array(Operators):
+class Array(ArrayBase):
     """An array of numbers (float64) that remembers how it was computed."""
 
     def __init__(self, data, parents=(), pulls=()):
@@ -466,14 +466,6 @@ class Array(Operators):
     def tanh(self):
         result = np.tanh(self.data)
         return Array(result, (self,), (lambda gradient: gradient * (1.0 - result**2),))
-
-    def backward(self):
-        flowing = {self: np.ones(self.shape)}
-        for node in reversed(topological_order(self)):
-            gradient = flowing[node]
-            node.grad = node.grad + gradient
-            for parent, pull in zip(node.parents, node.pulls):
-                flowing[parent] = flowing.get(parent, 0.0) + pull(gradient)
 
     def __mul__(self, other):
         other = Array.lift(other)
@@ -507,7 +499,7 @@ class Array(Operators):
 
 
 @mistake("ARR-10", "each factor's gradient is scaled by itself")
-class Array(Operators):
+class Array(ArrayBase):
     """An array of numbers (float64) that remembers how it was computed."""
 
     def __init__(self, data, parents=(), pulls=()):
@@ -545,14 +537,6 @@ class Array(Operators):
     def tanh(self):
         result = np.tanh(self.data)
         return Array(result, (self,), (lambda gradient: gradient * (1.0 - result**2),))
-
-    def backward(self):
-        flowing = {self: np.ones(self.shape)}
-        for node in reversed(topological_order(self)):
-            gradient = flowing[node]
-            node.grad = node.grad + gradient
-            for parent, pull in zip(node.parents, node.pulls):
-                flowing[parent] = flowing.get(parent, 0.0) + pull(gradient)
 
     def __mul__(self, other):
         other = Array.lift(other)
@@ -586,7 +570,7 @@ class Array(Operators):
 
 
 @mistake("ARR-03", "the sides of the matrix product's gradient are exchanged")
-class Array(Operators):
+class Array(ArrayBase):
     """An array of numbers (float64) that remembers how it was computed."""
 
     def __init__(self, data, parents=(), pulls=()):
@@ -624,14 +608,6 @@ class Array(Operators):
     def tanh(self):
         result = np.tanh(self.data)
         return Array(result, (self,), (lambda gradient: gradient * (1.0 - result**2),))
-
-    def backward(self):
-        flowing = {self: np.ones(self.shape)}
-        for node in reversed(topological_order(self)):
-            gradient = flowing[node]
-            node.grad = node.grad + gradient
-            for parent, pull in zip(node.parents, node.pulls):
-                flowing[parent] = flowing.get(parent, 0.0) + pull(gradient)
 
     def __mul__(self, other):
         other = Array.lift(other)
@@ -665,7 +641,7 @@ class Array(Operators):
 
 
 @mistake("ARR-04", ".T turns all axes round, not the last two")
-class Array(Operators):
+class Array(ArrayBase):
     """An array of numbers (float64) that remembers how it was computed."""
 
     def __init__(self, data, parents=(), pulls=()):
@@ -703,14 +679,6 @@ class Array(Operators):
     def tanh(self):
         result = np.tanh(self.data)
         return Array(result, (self,), (lambda gradient: gradient * (1.0 - result**2),))
-
-    def backward(self):
-        flowing = {self: np.ones(self.shape)}
-        for node in reversed(topological_order(self)):
-            gradient = flowing[node]
-            node.grad = node.grad + gradient
-            for parent, pull in zip(node.parents, node.pulls):
-                flowing[parent] = flowing.get(parent, 0.0) + pull(gradient)
 
     def __mul__(self, other):
         other = Array.lift(other)
@@ -744,7 +712,7 @@ class Array(Operators):
 
 
 @mistake("ARR-05", "the summed axis is not put back before broadcasting")
-class Array(Operators):
+class Array(ArrayBase):
     """An array of numbers (float64) that remembers how it was computed."""
 
     def __init__(self, data, parents=(), pulls=()):
@@ -782,14 +750,6 @@ class Array(Operators):
     def tanh(self):
         result = np.tanh(self.data)
         return Array(result, (self,), (lambda gradient: gradient * (1.0 - result**2),))
-
-    def backward(self):
-        flowing = {self: np.ones(self.shape)}
-        for node in reversed(topological_order(self)):
-            gradient = flowing[node]
-            node.grad = node.grad + gradient
-            for parent, pull in zip(node.parents, node.pulls):
-                flowing[parent] = flowing.get(parent, 0.0) + pull(gradient)
 
     def __mul__(self, other):
         other = Array.lift(other)
@@ -818,7 +778,7 @@ class Array(Operators):
 
 
 @mistake("ARR-06", "zeros[index] += g counts a repeated row once")
-class Array(Operators):
+class Array(ArrayBase):
     """An array of numbers (float64) that remembers how it was computed."""
 
     def __init__(self, data, parents=(), pulls=()):
@@ -856,14 +816,6 @@ class Array(Operators):
     def tanh(self):
         result = np.tanh(self.data)
         return Array(result, (self,), (lambda gradient: gradient * (1.0 - result**2),))
-
-    def backward(self):
-        flowing = {self: np.ones(self.shape)}
-        for node in reversed(topological_order(self)):
-            gradient = flowing[node]
-            node.grad = node.grad + gradient
-            for parent, pull in zip(node.parents, node.pulls):
-                flowing[parent] = flowing.get(parent, 0.0) + pull(gradient)
 
     def __mul__(self, other):
         other = Array.lift(other)
@@ -897,7 +849,7 @@ class Array(Operators):
 
 
 @mistake("ARR-08", "a plain array is not lifted")
-class Array(Operators):
+class Array(ArrayBase):
     """An array of numbers (float64) that remembers how it was computed."""
 
     def __init__(self, data, parents=(), pulls=()):
@@ -935,14 +887,6 @@ class Array(Operators):
     def tanh(self):
         result = np.tanh(self.data)
         return Array(result, (self,), (lambda gradient: gradient * (1.0 - result**2),))
-
-    def backward(self):
-        flowing = {self: np.ones(self.shape)}
-        for node in reversed(topological_order(self)):
-            gradient = flowing[node]
-            node.grad = node.grad + gradient
-            for parent, pull in zip(node.parents, node.pulls):
-                flowing[parent] = flowing.get(parent, 0.0) + pull(gradient)
 
     def __mul__(self, other):
         left = lambda g: unbroadcast(g * other.data, self.shape)
@@ -975,7 +919,7 @@ class Array(Operators):
 
 
 @mistake("ARR-07", "vectors are let through @")
-class Array(Operators):
+class Array(ArrayBase):
     """An array of numbers (float64) that remembers how it was computed."""
 
     def __init__(self, data, parents=(), pulls=()):
@@ -1013,14 +957,6 @@ class Array(Operators):
     def tanh(self):
         result = np.tanh(self.data)
         return Array(result, (self,), (lambda gradient: gradient * (1.0 - result**2),))
-
-    def backward(self):
-        flowing = {self: np.ones(self.shape)}
-        for node in reversed(topological_order(self)):
-            gradient = flowing[node]
-            node.grad = node.grad + gradient
-            for parent, pull in zip(node.parents, node.pulls):
-                flowing[parent] = flowing.get(parent, 0.0) + pull(gradient)
 
     def __mul__(self, other):
         other = Array.lift(other)
@@ -1052,7 +988,7 @@ class Array(Operators):
 
 
 @correct("einsum, ones, and bincount")
-class Array(Operators):
+class Array(ArrayBase):
     """An array of numbers (float64) that remembers how it was computed."""
 
     def __init__(self, data, parents=(), pulls=()):
@@ -1090,14 +1026,6 @@ class Array(Operators):
     def tanh(self):
         result = np.tanh(self.data)
         return Array(result, (self,), (lambda gradient: gradient * (1.0 - result**2),))
-
-    def backward(self):
-        flowing = {self: np.ones(self.shape)}
-        for node in reversed(topological_order(self)):
-            gradient = flowing[node]
-            node.grad = node.grad + gradient
-            for parent, pull in zip(node.parents, node.pulls):
-                flowing[parent] = flowing.get(parent, 0.0) + pull(gradient)
 
     def __mul__(self, other):
         a, b = self, Array.lift(other)
