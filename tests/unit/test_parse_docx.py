@@ -93,6 +93,25 @@ def test_merged_cells_speak_for_every_row(tmp_path):
     assert visible(parse(written(tmp_path / "a.docx", write)).pages[0]) == "Grade | Days\nGrade: A | Days: 12\nGrade: A | Days: 14"
 
 
+def test_a_cell_over_two_columns_is_said_once(tmp_path):
+    def write(document):
+        table = document.add_table(3, 3)
+        for (row, column), text in {
+            (0, 0): "Grade",
+            (0, 1): "Paid",
+            (0, 2): "Unpaid",
+            (1, 0): "A",
+            (1, 1): "12",
+            (1, 2): "5",
+            (2, 0): "B",
+        }.items():
+            table.cell(row, column).text = text
+        table.cell(2, 1).merge(table.cell(2, 2)).text = "none"
+
+    expected = "Grade | Paid | Unpaid\nGrade: A | Paid: 12 | Unpaid: 5\nGrade: B | Paid: none"
+    assert visible(parse(written(tmp_path / "a.docx", write)).pages[0]) == expected
+
+
 def test_headers_and_footers_are_left_out(tmp_path):
     def write(document):
         document.sections[0].header.paragraphs[0].text = "HEADER"
@@ -173,9 +192,12 @@ def test_white_letters_on_a_dark_ground_are_seen(tmp_path):
         table.cell(1, 0).text, table.cell(1, 1).text = "A", "12"
         run = document.add_paragraph().add_run("Marked.")
         run.font.color.rgb, run.font.highlight_color = WHITE, WD_COLOR_INDEX.BLACK
+        run = document.add_paragraph().add_run("Shaded.")
+        run.font.color.rgb = WHITE
+        run._r.rPr.append(parse_xml(f"<w:shd {nsdecls('w')} w:val='clear' w:fill='1F3864'/>"))
 
     parsed = parse(written(tmp_path / "a.docx", write))
-    assert visible(parsed.pages[0]) == "Grade | Days\nGrade: A | Days: 12\n\nMarked."
+    assert visible(parsed.pages[0]) == "Grade | Days\nGrade: A | Days: 12\n\nMarked.\n\nShaded."
     assert parsed.flags == ()
 
 
