@@ -9,27 +9,28 @@ from pathlib import Path
 
 import numpy as np
 from assistant.knowledge.abstention import Features, features
+from assistant.knowledge.search import Hit
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from capstone.evaluation import metrics
-from capstone.evaluation.measure import Evidence
+from capstone.evaluation.questions import Question
 
 FOLDS, SEED = 6, 0
 
 
-def fit(found: Sequence[Evidence]) -> dict:
+def fit(found: Sequence[tuple[Question, Sequence[Hit]]]) -> dict:
     """The model of `abstention.json`: an intercept, a weight for each feature, and the threshold with the best F1 of abstaining,
     chosen on predictions for questions that the fold's model had not seen.
 
     Raises ValueError where the questions are not all of the calibration part, or are of one kind only.
     """
-    if any(e.question.split != "calibration" for e in found):
+    if any(question.split != "calibration" for question, _ in found):
         raise ValueError("a question of the test part was given to the calibration: it would no longer measure anything.")
-    x = np.array([features(e.question.question, e.hits).vector() for e in found if e.hits])
-    y = np.array([e.question.answerable for e in found if e.hits])
+    x = np.array([features(question.question, hits).vector() for question, hits in found if hits])
+    y = np.array([question.answerable for question, hits in found if hits])
     if len(set(y.tolist())) < 2:
         raise ValueError("the calibration needs questions with and without an answer.")
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000))

@@ -47,7 +47,7 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     console.print("reading the documents, and embedding what was not embedded before …")
     knowledge = base.build(home / "assistant", files, handbook.RESTRICTED, REMEMBERED)
     if chosen.calibrate:
-        seen = [measure.evidence(knowledge, q, abstention.is_evidence) for q in questions if q.split == "calibration"]
+        seen = [(q, knowledge.search(base.STAFF, q.question, knowledge.settings.evidence)) for q in questions if q.split == "calibration"]
         calibrate.write(calibrate.fit(seen), abstention.CALIBRATION)
         abstention.calibration.cache_clear()
         console.print(f"calibrated on {len(seen)} questions: {abstention.CALIBRATION.relative_to(REPO)}")
@@ -63,8 +63,15 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         "extractive_answers": measure.extractive(found),
     }
     if chosen.answers:
-        result["engine_answers"] = asyncio.run(ask(knowledge, asked))
+        result["engine_answers"] = asyncio.run(ask(knowledge, spread(asked, chosen.answers)))
     return result
+
+
+def spread(questions: list[Question], count: int) -> list[Question]:
+    """At most `count` of the answerable questions, at equal distances, so that every kind is among them."""
+    answerable = [question for question in questions if question.answerable]
+    step = max(1.0, len(answerable) / count)
+    return [answerable[int(i * step)] for i in range(min(count, len(answerable)))]
 
 
 async def ask(knowledge, questions: list[Question]) -> dict[str, Any]:
@@ -108,7 +115,7 @@ def show(result: dict[str, Any]) -> None:
     out = Console(highlight=False)
     table = Table("retriever", "questions", "recall@1", "recall@5", "recall@10", "MRR", "p50 / p95 ms", title="Retrieval (test questions)")
     for name, groups in result["retrieval"].items():
-        for group in ("en", "vi", "table", "crossed", "all"):
+        for group in ("en", "en, document in en", "vi", "vi, document in vi", "table", "crossed", "all"):
             r, ms = groups[group], groups["milliseconds"]
             figures = [f"{r[key]:.3f}" for key in ("recall@1", "recall@5", "recall@10", "mrr")]
             table.add_row(f"{name} {group}", str(r["questions"]), *figures, f"{ms['p50']} / {ms['p95']}" if group == "all" else "")
@@ -121,7 +128,7 @@ def show(result: dict[str, Any]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="assistant eval", description=__doc__.splitlines()[0])
     parser.add_argument("--calibrate", action="store_true", help="first fit the abstention model on the calibration questions")
-    parser.add_argument("--no-answers", dest="answers", action="store_false", help="leave out the engine's answers, and write no results")
+    parser.add_argument("--answers", type=int, default=1000, help="how many questions the engine answers, spread over all kinds; 0: none")
     chosen = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="evaluation-") as home:
@@ -130,9 +137,8 @@ def main() -> int:
         console.print(str(error), markup=False, soft_wrap=True)
         return 1
     show(result)
-    if chosen.answers:
-        RESULTS.write_text(json.dumps({**record(), **result}, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        console.print(f"written: {RESULTS.relative_to(REPO)}")
+    RESULTS.write_text(json.dumps({**record(), **result}, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    console.print(f"written: {RESULTS.relative_to(REPO)}")
     return 0
 
 

@@ -49,6 +49,8 @@ def retrieval(knowledge: Knowledge, questions: Sequence[Question]) -> dict[str, 
             times.append(1000 * (time.perf_counter() - began))
             ranks[question.id] = rank_of(question, hits)
         groups = {"all": answerable} | {g: [q for q in answerable if g in (q.language, q.kind)] for g in ("en", "vi", "table", "crossed")}
+        for language in ("en", "vi"):
+            groups[f"{language}, document in {language}"] = [q for q in groups[language] if q.kind != "crossed"]
         result[retriever] = {name: ranking([ranks[q.id] for q in group]) for name, group in groups.items()}
         result[retriever]["milliseconds"] = timing(times)
     return result

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from assistant.knowledge import abstention
 from assistant.knowledge.service import Knowledge
-from capstone.evaluation import base, calibrate, documents, handbook, measure, metrics
-from capstone.evaluation.questions import Place, Question, contains, copied, load, problems
 from hybridlab.rag.parse import parse
 from hybridlab.rag.parse.sniff import declared_type
+
+from capstone.evaluation import base, calibrate, documents, handbook, measure, metrics
+from capstone.evaluation.questions import Place, Question, contains, copied, load, problems
 
 QUESTIONS = load()
 
@@ -209,10 +210,10 @@ def test_each_year_has_its_own_policy(knowledge: Knowledge) -> None:
         assert best[0].chunk.name == f"expense-policy-{year}.docx"
 
 
-def test_the_calibration_refuses_test_questions(knowledge: Knowledge) -> None:
+def test_the_calibration_refuses_test_questions() -> None:
     question = next(question for question in QUESTIONS if question.split == "test")
     with pytest.raises(ValueError, match="test part"):
-        calibrate.fit([measure.Evidence(question, [], [], False)])
+        calibrate.fit([(question, [])])
 
 
 def test_the_stored_model_fits_the_features() -> None:

@@ -22,32 +22,24 @@ CALIBRATION = Path(__file__).with_name("abstention.json")
 
 @dataclass(frozen=True)
 class Features:
-    """`cosine`: E5's best; `margin`: how far it lies above the last of the hits; `covered`: share of the question's terms in the best
-    chunks; `best_covered`: in one chunk; `agree`: the retrievers' first hits are one; `crossed`: question and chunk differ in language."""
+    """`cosine`: E5's best, of either language; `covered`: the largest share of the question's terms that one chunk holds, without
+    diacritics; `vietnamese`: 1 where the question is Vietnamese, whose cosines lie elsewhere."""
 
     cosine: float
-    margin: float
     covered: float
-    best_covered: float
-    agree: float
-    crossed: float
+    vietnamese: float
 
     def vector(self) -> tuple[float, ...]:
-        return (self.cosine, self.margin, self.covered, self.best_covered, self.agree, self.crossed)
+        return (self.cosine, self.covered, self.vietnamese)
 
 
 def features(question: str, hits: Sequence[Hit]) -> Features:
     wanted = set(map(folded, terms(question)))
     found = [set(map(folded, terms_of(hit))) & wanted for hit in hits]
-    cosines = sorted((hit.scores["e5"] for hit in hits if "e5" in hit.scores), reverse=True)
-    crossed = language_of(question) != language_of(hits[0].chunk.text)
     return Features(
-        cosine=cosines[0] if cosines else 0.0,
-        margin=cosines[0] - cosines[-1] if cosines else 0.0,
-        covered=len(set().union(*found)) / max(1, len(wanted)),
-        best_covered=max(map(len, found)) / max(1, len(wanted)),
-        agree=float(any(hit.ranks.get("e5") == 1 and hit.ranks.get("bm25") == 1 for hit in hits)),
-        crossed=float(crossed),
+        cosine=max((hit.scores["e5"] for hit in hits if "e5" in hit.scores), default=0.0),
+        covered=max(map(len, found), default=0) / max(1, len(wanted)),
+        vietnamese=float(language_of(question) == "vi"),
     )
 
 
