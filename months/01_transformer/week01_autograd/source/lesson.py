@@ -474,8 +474,9 @@ def draw_valley(sgd, momentum, adamw):
         path = walk(rule, lr)
         ax.contour(across, up, height.log1p(), levels=10, colors="0.8")
         ax.plot(*path.T, "o-", ms=2.5, lw=1)
-        ax.set(xlim=(-5, 3), ylim=(-2.5, 2.5))
+        ax.set(xlim=(-5, 3), ylim=(-2.5, 2.5), xlabel="first parameter")
         ax.set_title(f"{rule}, lr {lr:g}\nafter {len(path)} steps at {path[-1].norm():.2g} from the minimum", fontsize=10)
+    axes[0].set_ylabel("second parameter")
     return fig
 
 
