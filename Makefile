@@ -2,10 +2,11 @@
 # Everything that thinks lives in scripts/ and in the `course` command; this file only names it.
 
 .DEFAULT_GOAL := help
-.PHONY: help learn test test-quick soak build bench lint env clean
+.PHONY: help learn assistant test test-quick soak build bench lint env clean
 
 PY := .venv/bin/python
 COURSE := .venv/bin/course
+ASSISTANT := .venv/bin/assistant
 PYTEST := OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 $(PY) -m pytest
 # Two at a time, one thread each: the tests that start a browser or measure time share one group.
 PARALLEL := -n 2 --dist loadgroup
@@ -19,6 +20,9 @@ env: ## make or mend the environment (.venv); the other commands do it by themse
 
 learn: env ## open the course in JupyterLab (COURSE_PORT=8888 chooses the port)
 	@exec $(COURSE) learn
+
+assistant: env ## start the assistant on http://localhost:8000 (ASSISTANT_PORT=8000 chooses the port)
+	@exec $(ASSISTANT) serve
 
 build: env ## rebuild every notebook from its master
 	@$(COURSE) build

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import socket
 import sys
 import zipfile
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -40,8 +42,14 @@ def in_one_line(command: Callable) -> Callable:
         try:
             return command(*args, **kwargs)
         except (DocumentError, EngineError, MissingModel, StoreError) as error:
-            errors.print(str(error), markup=False, soft_wrap=True)
-            raise typer.Exit(1) from None
+            sentence = str(error)
+        except ValidationError as error:
+            first = error.errors()[0]
+            sentence = f"ASSISTANT_{'.'.join(map(str, first['loc'])).upper()} is set to {first['input']!r}: {first['msg']}."
+        except OSError as error:
+            sentence = f"{error.filename or 'a file'}: {error.strerror or error}."
+        errors.print(sentence, markup=False, soft_wrap=True)
+        raise typer.Exit(1)
 
     return run
 
@@ -52,16 +60,28 @@ def serve(
     host: Annotated[
         str | None, typer.Option(help="the address to listen on; anything but this machine's own needs keys for the page, too")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="the port")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="the port")] = None,
 ) -> None:
     """Start the service and its page. Ctrl-C ends it; what was acknowledged is kept."""
     import uvicorn
 
     from assistant.api.app import make_app
+    from assistant.api.service import open_service
+    from assistant.store import StoreError
 
     chosen = changed(host=host, port=port)
-    out.print(f"The assistant is starting on [bold]http://{chosen.host}:{chosen.port}[/bold] (Ctrl-C ends it)")
-    uvicorn.run(make_app(chosen), host=chosen.host, port=chosen.port, log_level="warning", timeout_graceful_shutdown=5)
+    try:
+        listening = socket.create_server(
+            (chosen.host, chosen.port), family=socket.AF_INET6 if ":" in chosen.host else socket.AF_INET, backlog=512
+        )
+    except OSError as error:
+        raise StoreError(f"{chosen.host}:{chosen.port} can't be listened on ({error.strerror}): choose another with --port.") from error
+    with listening:
+        service = open_service(chosen)  # what fails, fails here, in one sentence
+        shown = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
+        out.print(f"The assistant is ready on http://{shown}:{chosen.port} (Ctrl-C ends it)", markup=False)
+        config = uvicorn.Config(make_app(chosen, lambda: service), log_level="warning", timeout_graceful_shutdown=5)
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 @app.command()
@@ -172,8 +192,11 @@ def keys_revoke(key: Annotated[int, typer.Argument(help="its id, from `assistant
 def export(user: Annotated[str, typer.Argument()], path: Annotated[Path, typer.Argument(help="the zip file to write")]) -> None:
     """Write everything that is kept of a user into a zip: their files, conversations, and a list of documents."""
     from assistant.knowledge.uploads import Uploads
+    from assistant.store import StoreError
 
     chosen, store = settings(), open_store()
+    if store.database.connection.execute("SELECT 1 FROM users WHERE id = ?", (user,)).fetchone() is None:
+        raise StoreError(f"there is no user {user!r}: `assistant keys list` shows them.")
     uploads = Uploads(chosen.uploads, chosen.upload_bytes)
     with zipfile.ZipFile(path, "x", zipfile.ZIP_DEFLATED) as archive:
         documents = store.documents.all(user)

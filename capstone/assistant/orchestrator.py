@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import anyio
 import anyio.to_thread
 
 from assistant.engines.base import Engine, Finish, Message, Request, Usage
 from assistant.knowledge.abstention import is_evidence
 from assistant.knowledge.quotes import Citation, cite
 from assistant.knowledge.service import Knowledge
+from assistant.knowledge.suspicion import is_suspicious
 from assistant.language import Language, language_of, say
 from assistant.settings import Settings
 from assistant.store import Store
@@ -25,6 +28,12 @@ INSTRUCTIONS: dict[Language, str] = {
 
 
 MARKS = str.maketrans("«»", "“”")  # a source's own marks can't end its quotation
+CONTROL = re.compile(r"<(?=[|/a-zA-Z])|\[(?=/?INST\])")  # how chat templates mark turns: `<|im_start|>`, `</s>`, `[INST]`
+
+
+def quoted(text: str) -> str:
+    """A source's text as data: it can neither close its quotation nor begin a turn of the conversation."""
+    return CONTROL.sub(lambda mark: f"{mark.group()} ", text.translate(MARKS))
 
 
 @dataclass(frozen=True)
@@ -96,12 +105,13 @@ class Orchestrator:
                     else:
                         complete = True
                     if complete and kept is not None:
-                        self._finish(owner, kept, text, citations, complete)
+                        await anyio.to_thread.run_sync(self._finish, owner, kept, text, citations, complete)
                     yield event
         finally:
             self.active -= 1
             if kept is not None and not complete:
-                self._finish(owner, kept, text, citations, complete)
+                with anyio.CancelScope(shield=True):  # a client that went away has cancelled this task
+                    await anyio.to_thread.run_sync(self._finish, owner, kept, text, citations, complete)
 
     def _begin(self, owner: str, conversation: str, question: str) -> int:
         self.store.conversations.add(owner, conversation, "user", question)
@@ -145,7 +155,7 @@ class Orchestrator:
         if is_evidence(question, hits):
             citations = cite(self.store, owner, self.knowledge.encoder, question, hits)
             if citations:
-                return tuple(citations), ""
+                return tuple(replace(c, suspicious=is_suspicious(c.quote)) for c in citations), ""
         return (), say(self._why_nothing(owner), language_of(question))
 
     def _why_nothing(self, owner: str) -> str:
@@ -157,7 +167,7 @@ class Orchestrator:
 
 def prompt_of(question: str, citations: Sequence[Citation]) -> tuple[Message, ...]:
     """The question with its sources, each between marks that its own text can't forge."""
-    sources = "\n".join(f"[{c.number}] «{c.quote.translate(MARKS)}»" for c in citations)
+    sources = "\n".join(f"[{c.number}] «{quoted(c.quote)}»" for c in citations)
     language = language_of(question)
     asks = {"en": "Question", "vi": "Câu hỏi"}[language]
     return (Message("system", INSTRUCTIONS[language]), Message("user", f"{sources}\n\n{asks}: {question}"))

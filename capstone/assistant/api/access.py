@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections import deque
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from assistant.api.errors import Refusal, answer
@@ -23,16 +26,18 @@ class RateLimit:
     def __init__(self, per_minute: int):
         self.per_minute = per_minute
         self._times: dict[str, deque[float]] = {}
+        self._lock = threading.Lock()
 
     def wait(self, who: str, now: float) -> float:
         """0 when the request may pass (and is counted); else the seconds until one may."""
-        times = self._times.setdefault(who, deque())
-        while times and times[0] <= now - WINDOW:
-            times.popleft()
-        if len(times) >= self.per_minute:
-            return times[0] + WINDOW - now
-        times.append(now)
-        return 0.0
+        with self._lock:
+            times = self._times.setdefault(who, deque())
+            while times and times[0] <= now - WINDOW:
+                times.popleft()
+            if len(times) >= self.per_minute:
+                return times[0] + WINDOW - now
+            times.append(now)
+            return 0.0
 
 
 def owner_of(
@@ -52,8 +57,8 @@ def owner_of(
         raise Refusal(
             429,
             "rate_limit",
-            f"more than {limit} requests in a minute: wait {wait:.0f} s.",
-            headers={"Retry-After": f"{max(1, round(wait))}"},
+            f"more than {limit} requests in a minute: wait {math.ceil(wait)} s.",
+            headers={"Retry-After": f"{math.ceil(wait)}"},
         )
     request.state.owner = owner
     return owner
@@ -78,28 +83,39 @@ class BodyLimit:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit:
             return await too_large(scope, receive, send)
-        seen, begun = 0, False
+        seen = 0
 
         async def counted() -> Message:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > limit:
-                raise _TooLarge
+                raise HTTPException(413, f"the body is larger than {limit / 2**20:.0f} MiB.")
             return message
 
+        await self.app(scope, counted, send)
+
+
+class SafeHeaders:
+    """The headers that keep a browser from guessing types, framing the page, or keeping what a key has opened."""
+
+    HEADERS = (
+        (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"x-frame-options", b"DENY"),
+        (b"referrer-policy", b"no-referrer"),
+        (b"cross-origin-resource-policy", b"same-origin"),
+        (b"cache-control", b"no-store"),
+    )
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def sending(message: Message) -> None:
-            nonlocal begun
-            begun = True
+            if message["type"] == "http.response.start":
+                own = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(pair for pair in self.HEADERS if pair[0] not in own)]
             await send(message)
 
-        try:
-            return await self.app(scope, counted, sending)
-        except _TooLarge:
-            if not begun:
-                return await too_large(scope, receive, send)
-            raise
-
-
-class _TooLarge(Exception):
-    pass
+        await self.app(scope, receive, sending)

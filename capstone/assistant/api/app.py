@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
@@ -13,26 +15,22 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 from assistant.api import chat, conversations, documents, errors, system
-from assistant.api.access import BodyLimit
+from assistant.api.access import BodyLimit, SafeHeaders
 from assistant.api.metrics import Measured
-from assistant.api.service import open_service
+from assistant.api.service import Service, open_service
 from assistant.settings import Settings
 
 WEB = Path(__file__).resolve().parents[2] / "web"
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+HERE = ("127.0.0.1", "::1", "localhost")
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")  # a proxy speaks for somebody else
 
 
-def make_app(settings: Settings) -> FastAPI:
-    """The assistant as an ASGI application. Its rooms are opened when it starts, and closed when it ends."""
+def make_app(settings: Settings, opened: Callable[[], Service] | None = None) -> FastAPI:
+    """The assistant as an ASGI application. Its rooms are opened when it starts (by `opened`, where given), and closed when it ends."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncGenerator[None, None]:
-        app.state.service = await anyio.to_thread.run_sync(open_service, settings)
+        app.state.service = await anyio.to_thread.run_sync(opened or partial(open_service, settings))
         yield
         await app.state.service.aclose()
 
@@ -48,20 +46,18 @@ def make_app(settings: Settings) -> FastAPI:
     for room in (chat, documents, conversations, system):
         app.include_router(room.router)
     app.add_middleware(BodyLimit, json_bytes=settings.body_bytes, upload_bytes=settings.upload_bytes)
+    app.add_middleware(SafeHeaders)
     app.add_middleware(Measured)
 
     @app.get("/", include_in_schema=False)
     def page(request: Request) -> HTMLResponse:
         """The page. On this machine it is handed the local key; from elsewhere it asks for one."""
-        here = (
-            request.client is not None
-            and request.client.host in ("127.0.0.1", "::1")
-            and settings.host in ("127.0.0.1", "::1", "localhost")
-        )
-        host = request.headers.get("host", "").rsplit(":", 1)[0].strip("[]")
-        key = app.state.service.local_key if here and host in ("127.0.0.1", "localhost", "::1") else ""
+        sender = request.client.host if request.client else ""
+        named = urlsplit(f"//{request.headers.get('host', '')}").hostname  # another name means that a foreign site points here
+        here = settings.host in HERE and sender in HERE and named in HERE and not any(name in request.headers for name in FORWARDED)
+        key = app.state.service.local_key if here else ""
         text = (WEB / "index.html").read_text("utf-8").replace("{{key}}", key)
-        return HTMLResponse(text, headers=HEADERS)
+        return HTMLResponse(text)
 
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     return app

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Depends
+import anyio
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Send
 
 from assistant.api.access import Owner
 from assistant.api.errors import Refusal, documented, error_of
@@ -19,6 +22,7 @@ from assistant.api.service import Service, service
 from assistant.engines.base import Message
 from assistant.orchestrator import Cited, Delta, Done, Event, Options
 
+T = TypeVar("T")
 router = APIRouter(tags=["chat"])
 Room = Annotated[Service, Depends(service)]
 
@@ -67,7 +71,7 @@ class ChatRequest(BaseModel):
     max_completion_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
     temperature: float = Field(0.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Field(max_length=16)] | None = None
     seed: int | None = Field(None, ge=0, le=2**31 - 1)
     n: Literal[1] = 1
     response_format: ResponseFormat | None = None
@@ -86,6 +90,7 @@ class CitationOut(BaseModel):
     start: int
     end: int
     score: float
+    suspicious: bool = False
 
 
 class UsageOut(BaseModel):
@@ -168,7 +173,7 @@ def options_of(body: ChatRequest) -> Options:
 
 
 @router.post("/v1/chat/completions", response_model=Completion, responses=documented(404, 503))
-async def complete(body: ChatRequest, owner: Owner, room: Room) -> Any:
+async def complete(request: Request, body: ChatRequest, owner: Owner, room: Room) -> Any:
     """Answer the last message from the user's documents, with citations; or say that there is no evidence, and cite nothing."""
     messages, options = messages_of(body, room.settings.prompt_characters), options_of(body)
     if body.conversation is not None:
@@ -177,22 +182,20 @@ async def complete(body: ChatRequest, owner: Owner, room: Room) -> Any:
         except KeyError:
             raise Refusal(404, "no_conversation", f"there is no conversation {body.conversation!r}.", param="conversation") from None
     about = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": room.engine.model}
+    room.engine.refuse_if_full()  # before anything is searched or kept
     events = room.orchestrator.answer(owner, messages, options, body.conversation)
-    if body.stream:
-        first = await anext(events)  # what is refused is refused with a status, not in mid-stream
+    if body.stream:  # what is refused is refused with a status, not in mid-stream
+        first = await while_connected(request, first_events(events))
         usage = bool(body.stream_options and body.stream_options.include_usage)
-        return StreamingResponse(
-            as_stream(first, events, about, usage), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-        )
+        return EventStream(as_stream(first, events, about, usage), events)
     text, citations, done = [], [], Done("stop", None)
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, Cited):
-                citations = [c.as_dict() for c in event.citations]
-            elif isinstance(event, Delta):
-                text.append(event.text)
-            else:
-                done = event
+    for event in await while_connected(request, all_events(events)):
+        if isinstance(event, Cited):
+            citations = [c.as_dict() for c in event.citations]
+        elif isinstance(event, Delta):
+            text.append(event.text)
+        else:
+            done = event
     counted = {
         "prompt_tokens": done.usage.prompt_tokens,
         "completion_tokens": done.usage.completion_tokens,
@@ -209,8 +212,57 @@ async def complete(body: ChatRequest, owner: Owner, room: Room) -> Any:
     }
 
 
+async def first_events(events: AsyncGenerator[Event, None]) -> list[Event]:
+    """The citations and the first piece: from then on the engine has taken the request. Closes `events` where that fails."""
+    try:
+        return [await anext(events), await anext(events)]
+    except BaseException:
+        await events.aclose()
+        raise
+
+
+async def all_events(events: AsyncGenerator[Event, None]) -> list[Event]:
+    async with aclosing(events):
+        return [event async for event in events]
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled when the client goes away."""
+
+    async def gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working = asyncio.create_task(work)
+    tasks = (working, asyncio.create_task(gone()))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise Refusal(499, "gone", "the client went away.")
+    finally:
+        for task in tasks:
+            task.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events; whatever ends the response, `events` is closed, and with it the engine's work."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, lines: AsyncGenerator[str, None], events: AsyncGenerator[Event, None]):
+        super().__init__(lines)
+        self.lines, self.events = lines, events
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self.events), aclosing(self.lines):
+            await super().stream_response(send)
+
+
 async def as_stream(
-    first: Event, events: AsyncGenerator[Event, None], about: dict[str, Any], with_usage: bool
+    first: list[Event], events: AsyncGenerator[Event, None], about: dict[str, Any], with_usage: bool
 ) -> AsyncGenerator[str, None]:
     """Events as OpenAI's chunks; the first one also holds the citations. When the client goes away, the engine stops."""
     chunk = {**about, "object": "chat.completion.chunk"}
@@ -219,22 +271,27 @@ async def as_stream(
         data = {**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
         return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
 
-    async with aclosing(events):
-        cited = [c.as_dict() for c in first.citations] if isinstance(first, Cited) else []
-        yield line({"role": "assistant", "content": ""}, citations=cited)
-        try:
-            async for event in events:
-                if isinstance(event, Delta):
-                    yield line({"content": event.text})
-                elif isinstance(event, Done):
-                    yield line({}, event.finish, abstained=event.abstained)
-                    if with_usage:
-                        counted = {"prompt_tokens": event.usage.prompt_tokens, "completion_tokens": event.usage.completion_tokens}
-                        data = {**chunk, "choices": [], "usage": {**counted, "total_tokens": event.usage.total_tokens}}
-                        yield f"data: {json.dumps(data)}\n\n"
-        except Exception as error:
-            yield f"data: {error_of(error).body.decode()}\n\n"
-        yield "data: [DONE]\n\n"
+    async def every() -> AsyncGenerator[Event, None]:
+        for event in first:
+            yield event
+        async for event in events:
+            yield event
+
+    try:
+        async for event in every():
+            if isinstance(event, Cited):
+                yield line({"role": "assistant", "content": ""}, citations=[c.as_dict() for c in event.citations])
+            elif isinstance(event, Delta):
+                yield line({"content": event.text})
+            else:
+                yield line({}, event.finish, abstained=event.abstained)
+                if with_usage:
+                    counted = {"prompt_tokens": event.usage.prompt_tokens, "completion_tokens": event.usage.completion_tokens}
+                    data = {**chunk, "choices": [], "usage": {**counted, "total_tokens": event.usage.total_tokens}}
+                    yield f"data: {json.dumps(data)}\n\n"
+    except Exception as error:
+        yield f"data: {error_of(error).body.decode()}\n\n"
+    yield "data: [DONE]\n\n"
 
 
 @router.get("/v1/models", response_model=ModelList, responses=documented())

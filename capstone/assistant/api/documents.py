@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
-from fastapi import APIRouter, Depends, File, UploadFile
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, Field
+from starlette.datastructures import UploadFile
+from starlette.requests import ClientDisconnect
 
 from assistant.api.access import Owner
 from assistant.api.errors import Refusal, documented
@@ -91,11 +94,35 @@ def missing(document: str) -> Refusal:
     return Refusal(404, "no_document", f"there is no document {document!r}.", param="document_id")
 
 
-@router.post("/v1/documents", response_model=DocumentOut, status_code=201, responses=documented(507))
-async def upload(owner: Owner, room: Room, file: Annotated[UploadFile, File(description="PDF, DOCX, Markdown, text or HTML")]) -> Any:
+FORM = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary", "description": "PDF, DOCX, Markdown, text or HTML"}},
+            }
+        }
+    },
+}
+
+
+@router.post("/v1/documents", response_model=DocumentOut, status_code=201, responses=documented(507), openapi_extra={"requestBody": FORM})
+async def upload(request: Request, owner: Owner, room: Room) -> Any:
     """Store a document. When this answers, it can't be lost any more; it is read and embedded in the background."""
-    document = await anyio.to_thread.run_sync(room.knowledge.add, owner, file.filename or "", file.file)
-    return shown(document)
+    try:  # read here and not by the framework, which would take in a file before it asks for the key
+        async with request.form(max_files=1, max_fields=10) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise Refusal(422, "no_file", "send the document as multipart/form-data, in a part `file` with a file name.", param="file")
+            return shown(await anyio.to_thread.run_sync(room.knowledge.add, owner, file.filename or "", file.file))
+    except ClientDisconnect:
+        raise Refusal(400, "cut_off", "the upload was cut off: send the file again.", param="file") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Refusal(507, "disk_full", "the disk is full: delete documents or free some space, then upload again.") from error
+        raise
 
 
 @router.get("/v1/documents", response_model=DocumentList, responses=documented())

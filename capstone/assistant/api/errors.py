@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,7 +12,7 @@ from hybridlab.rag.parse import DocumentError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from assistant.engines.base import EngineBusy, EngineError, PromptTooLong
+from assistant.engines.base import EngineBusy, EngineError, PromptTooLong, RequestRefused
 from assistant.store import StoreError
 
 
@@ -59,8 +60,8 @@ def answer(
     status: int, message: str, code: str | None = None, param: str | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    body = ErrorAnswer(error=ErrorBody(message=message, type=kind, param=param, code=code))
-    return JSONResponse(body.model_dump(), status, headers)
+    body = {"message": message, "type": kind, "param": param, "code": code}
+    return JSONResponse({"error": {k: v and v.encode("utf-8", "replace").decode() for k, v in body.items()}}, status, headers)
 
 
 def error_of(error: Exception) -> JSONResponse:
@@ -71,6 +72,8 @@ def error_of(error: Exception) -> JSONResponse:
         return answer(429, str(error), "busy", headers={"Retry-After": f"{error.retry_after:.0f}"})
     if isinstance(error, PromptTooLong):
         return answer(413, str(error), "context_length_exceeded", "messages")
+    if isinstance(error, RequestRefused):
+        return answer(400, str(error), "refused_by_engine")
     if isinstance(error, EngineError):
         return answer(503, str(error), "engine")
     if isinstance(error, DocumentError):
@@ -93,4 +96,6 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(_: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
+            return answer(507, "the disk is full: free some space, then try again.", "disk_full")
         return answer(error.status_code, str(error.detail), headers=error.headers)

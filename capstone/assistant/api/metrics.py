@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import time
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUESTS = Counter("assistant_requests_total", "Requests answered.", ["method", "route", "status"])
 SECONDS = Histogram("assistant_request_seconds", "Time to the first byte of the answer.", ["route"])
+RUNNING = Gauge("assistant_answers_running", "Answers that are being written.")
+WAITING = Gauge("assistant_questions_waiting", "Questions that wait for a free stream.")
+JOBS = Gauge("assistant_jobs_waiting", "Documents that are to be read or embedded.")
+METHODS = ("GET", "HEAD", "POST", "DELETE")  # others are counted together: a client may invent any
 
 
 class Measured:
@@ -22,11 +26,24 @@ class Measured:
             return await self.app(scope, receive, send)
         begin = time.monotonic()
 
+        begun = False
+
+        def count(status: int) -> None:
+            nonlocal begun
+            begun = True
+            route = getattr(scope.get("route"), "path", "other")
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            REQUESTS.labels(method, route, status).inc()
+            SECONDS.labels(route).observe(time.monotonic() - begin)
+
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "other")
-                REQUESTS.labels(scope["method"], route, message["status"]).inc()
-                SECONDS.labels(route).observe(time.monotonic() - begin)
+                count(message["status"])
             await send(message)
 
-        await self.app(scope, receive, sending)
+        try:
+            await self.app(scope, receive, sending)
+        except Exception:
+            if not begun:
+                count(500)  # which is answered further out
+            raise

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
-from hybridlab.rag.embed import E5
 
 from assistant.engines import make_engine
 from assistant.engines.queue import Queued
@@ -15,6 +15,9 @@ from assistant.knowledge.service import Knowledge
 from assistant.orchestrator import Orchestrator
 from assistant.settings import Settings
 from assistant.store import Store
+
+if TYPE_CHECKING:
+    from assistant.api.access import RateLimit
 
 LOCAL = "local"  # the user of the page on this machine
 
@@ -26,7 +29,7 @@ class Service:
     engine: Queued
     knowledge: Knowledge
     orchestrator: Orchestrator
-    rates: object
+    rates: RateLimit
     local_key: str
 
     async def aclose(self) -> None:
@@ -35,16 +38,18 @@ class Service:
         self.store.close()
 
 
-def open_service(settings: Settings) -> Service:
-    """Open the database, load the models, repair what a sudden end has left, and begin to work.
+def open_service(settings: Settings, engine: Queued | None = None, encoder: Any = None) -> Service:
+    """Open the database, load the models (those of the settings, where none are given), repair what a sudden end has left, begin to work.
 
     Raises StoreError, EngineError, MissingModel.
     """
+    from hybridlab.rag.embed import E5
+
     from assistant.api.access import RateLimit
 
     store = Store(settings.database)
-    engine = make_engine(settings)
-    knowledge = Knowledge(store, E5(), settings)
+    engine = engine or make_engine(settings)
+    knowledge = Knowledge(store, encoder or E5(), settings)
     knowledge.start()
     orchestrator = Orchestrator(engine, knowledge, store, settings)
     return Service(settings, store, engine, knowledge, orchestrator, RateLimit(settings.requests_per_minute), local_key(store, settings))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import platform
+import sqlite3
+from functools import cache
 from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
-from hybridlab.exercise import REGISTRY
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
 from assistant.api.access import Owner
-from assistant.api.errors import documented
+from assistant.api.errors import MEANINGS, ErrorAnswer, Refusal, documented
+from assistant.api.metrics import JOBS, RUNNING, WAITING
 from assistant.api.service import Service, service
 
 router = APIRouter(tags=["system"])
@@ -32,7 +34,7 @@ class EngineOut(BaseModel):
 
 
 class PartOut(BaseModel):
-    """`origin`: "learner" or "reference"."""
+    """`origin`: "learner", "reference", or "set aside" (promoted once, and not used now)."""
 
     symbol: str
     origin: str
@@ -53,16 +55,22 @@ async def alive() -> Any:
     return {"status": "ok"}
 
 
-@router.get("/readyz", response_model=State)
+@router.get("/readyz", response_model=State, responses={503: {"model": ErrorAnswer, "description": MEANINGS[503]}})
 def ready(room: Room) -> Any:
     """The database answers, and the models are loaded."""
-    room.store.database.connection.execute("SELECT 1").fetchone()
+    try:
+        room.store.database.connection.execute("SELECT 1").fetchone()
+    except sqlite3.Error as error:
+        raise Refusal(503, "database", f"the database does not answer ({error}).") from error
     return {"status": "ready"}
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-def metrics() -> Response:
+def metrics(room: Room) -> Response:
     """For Prometheus."""
+    RUNNING.set(room.engine.running)
+    WAITING.set(room.engine.waiting)
+    JOBS.set(room.store.jobs.waiting())
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -77,5 +85,14 @@ def system(owner: Owner, room: Room) -> Any:
         "engine": about,
         "embedding": "multilingual-e5-small",
         "jobs": room.store.jobs.waiting(),
-        "parts": [{"symbol": entry.symbol, "origin": entry.origin} for entry in REGISTRY.values()],
+        "parts": parts(),
     }
+
+
+@cache
+def parts() -> list[dict[str, str]]:
+    """Every exercise of the course, and whose code the library has chosen. (Once: the choice is made when the library is imported.)"""
+    from coursekit.course import load_course
+    from coursekit.library import bill_of_materials
+
+    return [{"symbol": part.exercise.symbol, "origin": part.origin} for part in bill_of_materials(load_course())]

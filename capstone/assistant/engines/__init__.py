@@ -24,4 +24,4 @@ def make_engine(settings: Settings) -> Queued:
         key = settings.openai_api_key.get_secret_value()
         engine = OpenAICompatible(settings.openai_url, settings.openai_model, key, seconds=settings.answer_seconds)
     streams = 1 if settings.engine == "transformers" else settings.streams
-    return Queued(engine, streams=streams, waiting=settings.queue)
+    return Queued(engine, streams=streams, waiting=settings.queue, seconds=settings.answer_seconds)

@@ -30,6 +30,17 @@ class PromptTooLong(EngineError):
         super().__init__(f"the prompt has {prompt} tokens, and the model's context holds {context} with the answer: shorten it")
 
 
+class RequestRefused(EngineError):
+    """The request itself can't be served, as a schema that is none: another try would end the same."""
+
+
+class AnswerTooSlow(EngineError):
+    """The answer was stopped after `seconds`."""
+
+    def __init__(self, seconds: float):
+        super().__init__(f"the answer was stopped after {seconds:.0f} s: ask for a shorter one.")
+
+
 @dataclass(frozen=True)
 class Message:
     role: Role

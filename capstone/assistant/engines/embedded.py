@@ -12,9 +12,12 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
-from assistant.engines.base import EngineError, Piece, PromptTooLong, Request, Usage
+import anyio
+
+from assistant.engines.base import EngineError, Piece, PromptTooLong, Request, RequestRefused, Usage
 
 CONTEXT = 8192  # tokens of one stream: SmolLM2's own limit
+BATCH = 64  # tokens of a prompt that are read between two looks at whether the answer is still wanted
 
 
 class _End:
@@ -49,6 +52,7 @@ class Embedded:
         options.n_parallel = streams
         options.kv_unified = False  # each stream has its own share: one can't take another's room
         options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
+        options.n_batch = options.n_ubatch = BATCH
         options.warmup = False
         options.cache_ram_mib = 0
         options.verbosity = -1
@@ -68,6 +72,8 @@ class Embedded:
         def run() -> None:
             try:
                 self._server.handle_chat_completions(body_of(request), receive)
+            except (TypeError, ValueError, RuntimeError) as error:  # what llama.cpp says of a request that it can't read
+                receive({"error": {"code": 400, "message": str(error)}})
             finally:
                 loop.call_soon_threadsafe(chunks.put_nowait, _End)
 
@@ -78,7 +84,8 @@ class Embedded:
                 yield piece
         finally:
             cancelled.set()
-            await asyncio.to_thread(thread.join)  # only then is the stream free for the next
+            with anyio.CancelScope(shield=True):
+                await asyncio.to_thread(thread.join)  # only then is the stream free for the next
 
     async def aclose(self) -> None:
         self._server = None
@@ -94,6 +101,7 @@ def body_of(request: Request) -> dict[str, Any]:
         "stop": list(request.stop),
         "stream": True,
         "stream_options": {"include_usage": True},
+        "return_progress": True,  # a chunk for each batch of the prompt: there too it can be stopped
     }
     if request.seed is not None:
         body["seed"] = request.seed
@@ -124,4 +132,5 @@ async def pieces_of(receive: Callable[[], Any]) -> AsyncGenerator[Piece, None]:
 def error_of(error: dict[str, Any]) -> EngineError:
     if error.get("type") == "exceed_context_size_error":
         return PromptTooLong(error["n_prompt_tokens"], error["n_ctx"])
-    return EngineError(f"the engine refused the request: {error.get('message', error)}")
+    kind = RequestRefused if error.get("code") == 400 else EngineError
+    return kind(f"the engine refused the request: {error.get('message', error)}")

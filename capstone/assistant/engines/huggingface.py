@@ -11,7 +11,9 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-from assistant.engines.base import EngineError, Piece, PromptTooLong, Request, Usage
+import anyio
+
+from assistant.engines.base import EngineError, Piece, PromptTooLong, Request, RequestRefused, Usage
 from assistant.engines.embedded import packaged_model
 
 
@@ -49,6 +51,8 @@ class Transformers:
         def run() -> None:
             try:
                 self._generate(request, prompt, cancelled, put)
+            except EngineError as error:
+                put(error)
             except Exception as error:
                 put(EngineError(f"transformers stopped with {type(error).__name__}: {error}"))
 
@@ -64,7 +68,8 @@ class Transformers:
                     return
         finally:
             cancelled.set()
-            await asyncio.to_thread(thread.join)  # only then is the engine free for the next
+            with anyio.CancelScope(shield=True):
+                await asyncio.to_thread(thread.join)  # only then is the engine free for the next
 
     def _generate(self, request: Request, prompt, cancelled: threading.Event, put) -> None:
         import torch
@@ -121,7 +126,10 @@ class Transformers:
 
         if self._grammar is None:
             self._grammar = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._network.config.vocab_size)
-        matcher = llguidance.LLMatcher(self._grammar, llguidance.LLMatcher.grammar_from_json_schema(json.dumps(request.json_schema)))
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(request.json_schema))
+        if wrong := llguidance.LLMatcher.validate_grammar(grammar, self._grammar):
+            raise RequestRefused(f"the JSON schema can't be followed: {wrong}")
+        matcher = llguidance.LLMatcher(self._grammar, grammar)
         mask, seen = masks.allocate_token_bitmask(1, self._network.config.vocab_size), [prompt_length]
 
         def constrain(input_ids, scores):

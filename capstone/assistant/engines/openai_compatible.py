@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from assistant.engines.base import EngineBusy, EngineError, Piece, PromptTooLong, Request, Usage
+from assistant.engines.base import EngineBusy, EngineError, Piece, PromptTooLong, Request, RequestRefused, Usage
 
 CONTEXT = 8192  # tokens; what the server itself says is not part of the API
 
@@ -60,9 +61,16 @@ class OpenAICompatible:
 
     def _explained(self, error: Exception) -> EngineError:
         if isinstance(error, self._openai.RateLimitError):
-            return EngineBusy(5.0)
-        if isinstance(error, self._openai.APIStatusError) and "context" in str(error).lower() and error.status_code == 400:
-            return PromptTooLong(0, self.context)
+            after = error.response.headers.get("retry-after", "")
+            return EngineBusy(float(after) if after.isdigit() else 5.0)
+        if isinstance(error, self._openai.AuthenticationError):
+            return EngineError("the model's server does not know our key: set ASSISTANT_OPENAI_API_KEY to one of its own.")
+        if isinstance(error, self._openai.APIStatusError) and error.code == "context_length_exceeded":
+            numbers = [int(digits.replace(",", "")) for digits in re.findall(r"\d[\d,]*", error.message)]  # the first is a status
+            sizes = sorted(n for n in numbers if n != error.status_code) or [0]
+            return PromptTooLong(sizes[-1], sizes[0] if len(sizes) > 1 else self.context)
+        if isinstance(error, self._openai.APIStatusError) and error.status_code in (400, 413, 422):
+            return RequestRefused(f"the model's server refused the request ({error.status_code}): {error.message[:300]}")
         if isinstance(error, self._openai.APIConnectionError):
             return EngineError("the model's server can't be reached: is ASSISTANT_OPENAI_URL right, and the server running?")
         return EngineError(f"the model's server answered with an error: {type(error).__name__}")
