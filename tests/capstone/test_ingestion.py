@@ -121,7 +121,7 @@ def test_a_new_version_takes_the_old_ones_place_when_it_can_be_found(knowledge: 
     assert found(knowledge, "red gate", "bm25") == {new}
     assert found(knowledge, "red gate", "e5") == set(), "the index still has the old version"
     assert [d.id for d in knowledge.documents("mai")] == [new]
-    assert len(list(knowledge.uploads.folder.iterdir())) == 1
+    eventually(lambda: len(list(knowledge.uploads.folder.iterdir())) == 1)
     with pytest.raises(KeyError):
         knowledge.document("mai", old)
 

@@ -17,7 +17,7 @@ from assistant.store.words import folded
 INSTRUCTIONS, HIDDEN_INSTRUCTIONS = "instructions", "hidden-instructions"
 
 # All are read in lower case and without diacritics, sentence by sentence.
-_DROP = r"\b(?:ignore|disregard|forget|override|bypass|discard|do not follow|don't follow|stop following)\b"
+_DROP = r"(?<!not )\b(?:ignore|disregard|forget|override|bypass|discard|do not follow|don't follow|stop following)\b"
 _EARLIER = r"\b(?:previous|prior|earlier|above|preceding|foregoing|existing|original|system|developer|safety)\b"
 _ORDERS = r"\b(?:instructions?|prompts?|directions?|directives?|guidelines?|rules?|orders|commands?|messages?|context)\b"
 _MACHINE = r"\b(?:ai|assistant|chat ?bot|language model|llm|gpt|model|bot)s?\b"
@@ -26,10 +26,10 @@ _SHOW = r"\b(?:reveal|print|repeat|show|output|leak|disclose)\b"
 _QUOTED = r"(?:\b(?:word|phrase|text|string)\b|[\"'“‘«:])"
 ENGLISH = (
     rf"{_DROP}.{{0,40}}{_EARLIER}.{{0,30}}{_ORDERS}",
-    rf"{_DROP}.{{0,30}}\b(?:all|any|every|your|my|these)\b.{{0,20}}{_ORDERS}",
+    rf"{_DROP}.{{0,12}}\b(?:all|any|every|your|my|these)\b.{{0,20}}{_ORDERS}",
     rf"{_DROP}.{{0,20}}\b(?:everything|all)\b.{{0,30}}\b(?:above|before|told|said|so far)\b",
     rf"\b(?:note|message|instructions?|attention|important|notice) (?:to|for) (?:the |any |every |all )?{_MACHINE}",
-    r"\b(?:you are|act as|pretend to be|behave as|you're) (?:now |from now on )(?:an? |the )?\w+",
+    r"\b(?:you are|act as|pretend to be|behave as|you're) (?:now|from now on) (?:an?|the)\b",
     r"\b(?:new|updated|real|actual|true|hidden|secret) (?:system )?(?:instructions?|prompt|directives?)\s*[:：]",
     r"(?:^|[\[<#*])\s*system(?: prompt| message| override)?\s*[:\]>]",
     rf"^(?:dear |hey |attention,? )?(?:ai |helpful )?{_MACHINE}\s*[:,]\s*\w+",
