@@ -29,6 +29,7 @@ class Citation:
     start: int
     end: int
     score: float
+    suspicious: bool = False  # it holds what looks like an instruction to a machine
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "heading": list(self.heading)}
