@@ -85,12 +85,16 @@ def close(got: Any, expected: Any, code: str, what: str, hint: str = "", *, rtol
 
     The evidence names shapes, or the worst place and both values there. NaN equals NaN, inf equals inf.
     """
+    import numpy as np
     import torch
+
+    def numbers(x: Any) -> torch.Tensor:  # by way of numpy, which keeps a plain float's 64 bits
+        return x.detach() if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x))
 
     if got is None:
         raise Mistake(code, what, "got None", hint or "does the function return its result?")
     try:
-        mine, theirs = torch.as_tensor(got).detach(), torch.as_tensor(expected).detach()
+        mine, theirs = numbers(got), numbers(expected)
     except (TypeError, ValueError, RuntimeError):
         raise Mistake(code, what, f"got a {type(got).__name__} where numbers were expected", hint) from None
     if mine.shape != theirs.shape:
