@@ -48,7 +48,7 @@ def test_an_error_that_must_come_is_told_from_none_and_from_another():
     ids=["visible", "hidden", "empty", "one"],
 )
 def test_a_half_written_check_is_refused(changes):
-    with pytest.raises(ValueError, match="the check of a.b needs"):
+    with pytest.raises(ValueError, match=r"the check of a\.b needs"):
         check("a.b", **({"visible": [{}], "hidden": [{}], "hints": HINTS} | changes))
 
 
