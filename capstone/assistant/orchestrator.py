@@ -14,7 +14,7 @@ from assistant.engines.base import Engine, Finish, Message, Request, Usage
 from assistant.knowledge.abstention import is_evidence
 from assistant.knowledge.quotes import Citation, cite
 from assistant.knowledge.service import Knowledge
-from assistant.knowledge.suspicion import is_suspicious
+from assistant.knowledge.suspicion import instructions, is_suspicious
 from assistant.language import Language, language_of, say
 from assistant.settings import Settings
 from assistant.store import Store
@@ -32,7 +32,13 @@ CONTROL = re.compile(r"<(?=[|/a-zA-Z])|\[(?=/?INST\])")  # how chat templates ma
 
 
 def quoted(text: str) -> str:
-    """A source's text as data: it can neither close its quotation nor begin a turn of the conversation."""
+    """A source's text as data: it can neither close its quotation nor begin a turn of the conversation.
+
+    Sentences that look like instructions to a machine are left out of what the model reads (a small one follows them, whatever it
+    was told); the reader sees them in the citation, which stays verbatim and says that it is suspicious.
+    """
+    for start, end in reversed(instructions(text)):
+        text = f"{text[:start]}[…]{text[end:]}"
     return CONTROL.sub(lambda mark: f"{mark.group()} ", text.translate(MARKS))
 
 
