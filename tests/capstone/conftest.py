@@ -105,7 +105,8 @@ def serving(home: Path, engine=None, encoder=None, **chosen) -> Iterator[Running
     try:
         end = time.monotonic() + 60
         while not server.started:
-            assert thread.is_alive() and time.monotonic() < end, "the service did not start"
+            assert thread.is_alive(), "the service did not start"
+            assert time.monotonic() < end, "the service did not start in time"
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         service = app.state.service

@@ -162,7 +162,8 @@ def test_a_file_is_not_taken_in_before_the_key_is_known(assistant):
 
     host, port = assistant.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=5) as raw:
-        head = f"POST /v1/documents HTTP/1.1\r\nHost: {host}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 150000000\r\n\r\n"
+        form = "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 150000000"
+        head = f"POST /v1/documents HTTP/1.1\r\nHost: {host}\r\n{form}\r\n\r\n"
         raw.sendall(head.encode())
         assert b" 401 " in raw.recv(100)
 

@@ -45,7 +45,8 @@ def give_up(running, seconds: float) -> None:
 def test_a_client_that_goes_while_it_waits_leaves_the_queue(serve, fake_engine, until):
     running = serve(fake_engine(["x"] * 1000, delay=0.05), streams=1)
     with running.client() as client, client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as first:
-        next(first.iter_lines())
+        lines = first.iter_lines()  # (kept: an iterator that is thrown away closes the connection)
+        next(lines)
         second = threading.Thread(target=give_up, args=(running, 2.0))
         second.start()
         until(lambda: running.service.engine.waiting == 1)

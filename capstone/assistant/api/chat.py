@@ -134,12 +134,22 @@ class ModelList(BaseModel):
     data: list[ModelOut]
 
 
+def is_text(text: str) -> bool:
+    """Whether it can be written in UTF-8; JSON lets half of a surrogate pair through."""
+    try:
+        return bool(text.encode()) or not text
+    except UnicodeEncodeError:
+        return False
+
+
 def messages_of(body: ChatRequest, limit: int) -> list[Message]:
     """Raises Refusal where the last message is no question, or all together are too long."""
     roles = {"developer": "system"}
     messages = [Message(roles.get(m.role, m.role), m.text()) for m in body.messages]
     if messages[-1].role != "user" or not messages[-1].content.strip():
         raise Refusal(400, "no_question", "the last message has to be the user's, with text in it.", param="messages")
+    if not all(is_text(m.content) for m in messages):
+        raise Refusal(422, "bad_text", "the messages hold half of a surrogate pair, which is no text.", param="messages")
     characters = sum(len(m.content) for m in messages)
     if characters > limit:
         raise Refusal(
@@ -165,7 +175,7 @@ def options_of(body: ChatRequest) -> Options:
         max_tokens=body.max_completion_tokens or body.max_tokens or 256,
         temperature=body.temperature,
         top_p=body.top_p,
-        stop=tuple(word for word in stop if word),
+        stop=tuple(word for word in stop if word and is_text(word)),
         seed=body.seed,
         json_schema=schema,
         documents=None if body.documents is None else tuple(body.documents),
