@@ -19,7 +19,7 @@ CHECKS = (
     response_schema_conformance,
 )
 BOUNDED = settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     derandomize=True,
     database=None,
