@@ -54,9 +54,10 @@ def search_words(database: Database, owner: str, question: str, k: int, document
     if documents is not None:
         among = "AND document IN (SELECT value FROM json_each(?))"
         values.append(json.dumps(list(documents)))
+    # Without the plus SQLite searches the words once for every chunk of the owner: 450 ms instead of 2 ms at 1,600 chunks.
     rows = database.connection.execute(
         f"SELECT rowid AS id, -bm25(chunk_words, 1.0, {FOLDED_WEIGHT}) AS score FROM chunk_words WHERE chunk_words MATCH ? "
-        f"AND rowid IN (SELECT id FROM chunks WHERE owner = ? {among}) ORDER BY score DESC, id LIMIT ?",
+        f"AND +rowid IN (SELECT id FROM chunks WHERE owner = ? {among}) ORDER BY score DESC, id LIMIT ?",
         (*values, k),
     )
     return [(row["id"], row["score"]) for row in rows]
