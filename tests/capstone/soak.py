@@ -1,4 +1,4 @@
-"""64 clients stream answers for two minutes from the service as it is delivered: no error but 429, memory flat. Writes docs/soak.md.
+"""64 clients stream answers for two minutes from the service as it is delivered: no error but 429, memory flat. Writes docs/soak-assistant.md.
 
 python -m pytest tests/capstone/soak.py        (`make soak` runs it)
 """
@@ -73,7 +73,7 @@ def test_many_streaming_clients_meet_no_error_but_429_and_memory_is_flat(real):
         early=early,
         late=late,
     )
-    (REPO / "docs" / "soak.md").write_text(page)
+    (REPO / "docs" / "soak-assistant.md").write_text(page)
     assert wrong == []
     assert len(taken) >= 20
     assert late - early < GROWTH_MIB
