@@ -1,4 +1,6 @@
-"""64 clients stream answers for two minutes from the service as it is delivered: no error but 429, memory flat. Writes docs/soak-assistant.md.
+"""64 clients stream answers for two minutes from the service as it is delivered: no error but 429, memory flat.
+
+Writes docs/soak-assistant.md.
 
 python -m pytest tests/capstone/soak.py        (`make soak` runs it)
 """
