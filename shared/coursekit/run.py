@@ -1,7 +1,7 @@
 """Run notebooks from top to bottom with papermill: one process each, with an outer time limit and the peak of its memory.
 
-The limit is on the clock, and outside the notebook: a kernel that hangs in C code is ended too. Memory and CPU time are the
-operating system's own figures for the process and all that it started and waited for, not samples.
+The limit is on the clock, and outside the notebook: a kernel that hangs in C code is ended too. CPU time is the
+operating system's own figure for the process and all that it started and waited for, memory its high-water mark.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def run_notebook(job: Job, profile: Profile = "cpu", *, limit: float | None = No
             start_new_session=True,
         )
         try:
-            code, usage = _wait(process, begin + limit)
+            code, usage, peak = _wait(process, begin + limit)
         except BaseException:
             _end(process)
             raise
@@ -149,7 +149,7 @@ def run_notebook(job: Job, profile: Profile = "cpu", *, limit: float | None = No
         status=status,
         wall=round(wall, 2),
         cpu=round(usage.ru_utime + usage.ru_stime, 2),
-        peak=round(usage.ru_maxrss / 1024, 1),
+        peak=round(peak, 1),
         stated=job.seconds,
         limit=limit,
         started=started,
@@ -173,15 +173,38 @@ def run_all(jobs: Sequence[Job], profile: Profile = "cpu", *, at_once: int = 1, 
 
 
 def _wait(process: subprocess.Popen, deadline: float):
-    """The exit code (None: the deadline passed and the process was ended) and resource usage of a child."""
+    """The exit code (None: the deadline passed and the process was ended), resource usage, and peak memory (MiB) of a child."""
+    peak = 0.0
     while True:
+        peak = max(peak, _largest(process.pid))
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage
+            return process.returncode, usage, peak
         if time.monotonic() > deadline:
-            return None, _end(process)
+            return None, _end(process), peak
         time.sleep(0.05)
+
+
+def _largest(pid: int) -> float:
+    """The most memory that any one of a process and its descendants has had so far, in MiB.
+
+    Of the kernel's own high-water mark, not of resource usage: that one begins with the size of whoever started the process.
+    """
+    import psutil
+
+    try:
+        family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return 0.0
+    marks = [0]
+    for member in family:
+        try:
+            status = Path(f"/proc/{member}/status").read_text()
+        except OSError:
+            continue
+        marks += [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")]
+    return max(marks) / 1024
 
 
 def _end(process: subprocess.Popen):
