@@ -19,13 +19,14 @@ TEXT = "The canteen opens at noon and the library closes at nine. " * 80
 
 
 class Encoder:
-    """Embeds each text as the counts of its letters; can be held, and can fail."""
+    """Embeds each text as the counts of its letters; can be held (`go`), let through a batch at a time (`batches`), and can fail."""
 
     dim = 26
 
     def __init__(self):
         self.go, self.reached = threading.Event(), threading.Event()
         self.go.set()
+        self.batches: threading.Semaphore | None = None
         self.failures = 0
 
     def query(self, texts):
@@ -35,6 +36,8 @@ class Encoder:
     def passages(self, texts, progress=None):
         self.reached.set()
         if not self.go.wait(30):
+            raise TimeoutError
+        if self.batches and not self.batches.acquire(timeout=30):
             raise TimeoutError
         if self.failures:
             self.failures -= 1
@@ -103,13 +106,14 @@ def test_a_document_is_found_by_words_before_it_is_embedded_and_progress_is_seen
 
 
 def test_a_new_document_is_read_while_a_long_one_is_embedded(knowledge: Knowledge, encoder: Encoder):
-    encoder.go.clear()
+    encoder.batches = threading.Semaphore(0)
     first = add(knowledge, TEXT * 20, "long.txt")
     assert encoder.reached.wait(20)
     second = add(knowledge, "a short note about the ferry", "short.txt")
-    encoder.go.set()
-    eventually(lambda: knowledge.document("mai", second).state != "received")
-    assert knowledge.document("mai", first).state == "searchable", "the long one was embedded to its end first"
+    encoder.batches.release()  # the batch that is being embedded, and no other
+    eventually(lambda: knowledge.document("mai", second).state == "searchable")
+    assert knowledge.document("mai", first).embedded == service.BATCH
+    encoder.batches.release(1000)
 
 
 def test_a_new_version_takes_the_old_ones_place_when_it_can_be_found(knowledge: Knowledge, encoder: Encoder):
