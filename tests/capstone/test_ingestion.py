@@ -211,6 +211,7 @@ def test_the_worker_outlives_every_exception(knowledge: Knowledge, encoder: Enco
     monkeypatch.setattr(service, "parse_limited", lambda *_, **__: 1 / 0)
     broken = add(knowledge, "the gate", "broken.txt")
     eventually(lambda: knowledge.document("mai", broken).state == "failed")
+    assert knowledge.document("mai", broken).error_code == "internal"
     assert "upload it again" in knowledge.document("mai", broken).error
     monkeypatch.undo()
     encoder.failures = 2

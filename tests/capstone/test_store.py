@@ -140,6 +140,15 @@ def test_a_database_of_another_version_is_told(store: Store):
     assert "version 7" in sentence(store.database.path)
 
 
+def test_a_database_of_the_first_version_is_brought_up_to_date(store: Store):
+    document = put(store, "mai", "a.txt", "some text.")
+    store.database.connection.execute("ALTER TABLE documents DROP COLUMN error_code")
+    store.database.connection.execute("PRAGMA user_version = 1")
+    for _ in range(2):
+        kept = Store(store.database.path).documents.get("mai", document)
+        assert (kept.name, kept.error_code) == ("a.txt", "")
+
+
 def test_another_programs_database_is_left_alone(tmp_path: Path):
     path = tmp_path / "other.db"
     with sqlite3.connect(path) as other:

@@ -54,7 +54,7 @@ class Owners(RuleBasedStateMachine):
             for one in older:
                 del self.theirs[owner][one]
         else:
-            self.store.documents.failed(document.id, "it is a picture.")
+            self.store.documents.failed(document.id, "unsupported", "it is a picture.")
             failed = [i for i, (n, c) in self.theirs[owner].items() if n == name and c == "failed"]
             for one in failed:
                 del self.theirs[owner][one]

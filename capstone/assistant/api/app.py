@@ -51,12 +51,16 @@ def make_app(settings: Settings, opened: Callable[[], Service] | None = None) ->
 
     @app.get("/", include_in_schema=False)
     def page(request: Request) -> HTMLResponse:
-        """The page. On this machine it is handed the local key; from elsewhere it asks for one."""
+        """The page. On this machine it is handed the local key while that is valid; from elsewhere it asks for one."""
         sender = request.client.host if request.client else ""
         named = urlsplit(f"//{request.headers.get('host', '')}").hostname  # another name means that a foreign site points here
         here = settings.host in HERE and sender in HERE and named in HERE and not any(name in request.headers for name in FORWARDED)
         key = app.state.service.local_key if here else ""
-        text = (WEB / "index.html").read_text("utf-8").replace("{{key}}", key)
+        key = key if key and app.state.service.store.keys.owner_of(key) else ""
+        given = {"key": key, "prompt_characters": settings.prompt_characters, "upload_bytes": settings.upload_bytes}
+        text = (WEB / "index.html").read_text("utf-8")
+        for name, value in given.items():
+            text = text.replace(f"{{{{{name}}}}}", str(value))
         return HTMLResponse(text)
 
     app.mount("/web", StaticFiles(directory=WEB), name="web")

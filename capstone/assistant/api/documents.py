@@ -21,7 +21,8 @@ Room = Annotated[Service, Depends(service)]
 
 
 class DocumentOut(BaseModel):
-    """`progress`: share of the document that is found by meaning; by words it is found once its state is `searchable`."""
+    """`progress`: share of the document that is found by meaning; by words it is found once its state is `searchable`.
+    `error` says to people what is wrong, `error_code` to programs."""
 
     id: str
     object: Literal["document"] = "document"
@@ -30,6 +31,7 @@ class DocumentOut(BaseModel):
     bytes: int
     state: Literal["received", "searchable", "ready", "failed"]
     error: str
+    error_code: str
     title: str
     warnings: list[str]
     pages: int
@@ -86,7 +88,7 @@ class HitList(BaseModel):
 
 def shown(document: Document) -> dict[str, Any]:
     progress = 1.0 if document.state == "ready" else document.embedded / document.chunks if document.chunks else 0.0
-    names = ("id", "name", "media_type", "bytes", "state", "error", "title", "warnings", "pages", "chunks", "created")
+    names = ("id", "name", "media_type", "bytes", "state", "error", "error_code", "title", "warnings", "pages", "chunks", "created")
     return {name: getattr(document, name) for name in names} | {"progress": round(progress, 4)}
 
 

@@ -12,7 +12,7 @@ from hybridlab.rag.parse import DocumentError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from assistant.engines.base import EngineBusy, EngineError, PromptTooLong, RequestRefused
+from assistant.engines.base import AnswerTooSlow, EngineBusy, EngineError, PromptTooLong, RequestRefused
 from assistant.store import StoreError
 
 
@@ -74,6 +74,8 @@ def error_of(error: Exception) -> JSONResponse:
         return answer(413, str(error), "context_length_exceeded", "messages")
     if isinstance(error, RequestRefused):
         return answer(400, str(error), "refused_by_engine")
+    if isinstance(error, AnswerTooSlow):
+        return answer(503, str(error), "too_slow")
     if isinstance(error, EngineError):
         return answer(503, str(error), "engine")
     if isinstance(error, DocumentError):

@@ -193,13 +193,14 @@ class Knowledge:
 
     def _give_up(self, job: Job) -> None:
         if job.step == "parse":
-            self._fail(job, "it could not be read for a reason of the service's own: upload it again.")
+            self._fail(job, "internal", "it could not be read for a reason of the service's own: upload it again.")
         else:
-            self.store.documents.not_embedded(job.document, "it is found by words alone, for a fault of the service: upload it again.")
+            sentence = "it is found by words alone, for a fault of the service: upload it again."
+            self.store.documents.not_embedded(job.document, "not_embedded", sentence)
 
-    def _fail(self, job: Job, sentence: str) -> None:
+    def _fail(self, job: Job, code: str, sentence: str) -> None:
         with self._files:
-            self._let_go(job.owner, self.store.documents.failed(job.document, sentence))
+            self._let_go(job.owner, self.store.documents.failed(job.document, code, sentence))
 
     def _parse(self, job: Job) -> None:
         document = self.store.documents.get(job.owner, job.document)
@@ -214,7 +215,7 @@ class Knowledge:
                 progress=self._unless_closing,
             )
         except DocumentError as error:
-            self._fail(job, error.sentence)
+            self._fail(job, error.code, error.sentence)
             self.store.jobs.done(job)
             return
         chunks = chunk(parsed)

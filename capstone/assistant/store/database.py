@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 BUSY_SECONDS = 30.0
 FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE")
 
@@ -46,6 +46,9 @@ class Database:
             version = write.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 self._create(write)
+            elif version == 1:
+                write.execute("ALTER TABLE documents ADD COLUMN error_code TEXT NOT NULL DEFAULT ''")
+                write.execute(f"PRAGMA user_version = {VERSION}")
             elif version != VERSION:
                 raise StoreError(f"{self.path} is of version {version}, this program reads {VERSION}: use the program that made it.")
         damage = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from hybridlab.rag.chunk import Chunk
     from hybridlab.rag.parse import Parsed
 
-COLUMNS = "id, owner, name, media_type, sha256, bytes, state, error, title, warnings, pages, chunks, created, updated"
+COLUMNS = "id, owner, name, media_type, sha256, bytes, state, error, error_code, title, warnings, pages, chunks, created, updated"
 EMBEDDED = "(SELECT count(*) FROM chunks WHERE chunks.document = documents.id AND embedding IS NOT NULL) AS embedded"
 
 
 @dataclass(frozen=True)
 class Document:
-    """`state`: received (stored, not read yet), searchable (by words), ready (by meaning too), failed (`error` says why)."""
+    """`state`: received (stored, not read yet), searchable (by words), ready (by meaning too), failed (`error` says why, `error_code` to programs)."""
 
     id: str
     owner: str = field(repr=False)
@@ -35,6 +35,7 @@ class Document:
     bytes: int
     state: str
     error: str
+    error_code: str
     title: str
     warnings: list[str]
     pages: int
@@ -229,12 +230,12 @@ class Documents:
         )
         return [row["id"] for row in rows]
 
-    def failed(self, document: str, sentence: str) -> Gone:
+    def failed(self, document: str, code: str, sentence: str) -> Gone:
         """Say why a document can't be read. The version that it should have replaced stays; earlier failures of that name go."""
         with self.database.transaction() as write:
             row = write.execute(
-                "UPDATE documents SET state = 'failed', error = ?, updated = ? WHERE id = ? RETURNING owner",
-                (sentence, time.time(), document),
+                "UPDATE documents SET state = 'failed', error = ?, error_code = ?, updated = ? WHERE id = ? RETURNING owner",
+                (sentence, code, time.time(), document),
             ).fetchone()
             return self._delete(row["owner"], self._older(document, "failed")) if row else Gone()
 
@@ -259,12 +260,14 @@ class Documents:
 
     def ready(self, document: str) -> None:
         with self.database.transaction() as write:
-            write.execute("UPDATE documents SET state = 'ready', error = '', updated = ? WHERE id = ?", (time.time(), document))
+            write.execute("UPDATE documents SET state = 'ready', error = '', error_code = '', updated = ? WHERE id = ?", (time.time(), document))
 
-    def not_embedded(self, document: str, sentence: str) -> None:
+    def not_embedded(self, document: str, code: str, sentence: str) -> None:
         """Say why a document is found by words alone."""
         with self.database.transaction() as write:
-            write.execute("UPDATE documents SET error = ?, updated = ? WHERE id = ?", (sentence, time.time(), document))
+            write.execute(
+                "UPDATE documents SET error = ?, error_code = ?, updated = ? WHERE id = ?", (sentence, code, time.time(), document)
+            )
 
     # ---------------------------------------------------------------- search
 

@@ -22,7 +22,8 @@ CREATE TABLE documents (
     sha256     TEXT NOT NULL,
     bytes      INTEGER NOT NULL,
     state      TEXT NOT NULL CHECK (state IN ('received', 'searchable', 'ready', 'failed')),
-    error      TEXT NOT NULL DEFAULT '',
+    error      TEXT NOT NULL DEFAULT '',  -- for people
+    error_code TEXT NOT NULL DEFAULT '',  -- for programs
     title      TEXT NOT NULL DEFAULT '',
     warnings   TEXT NOT NULL DEFAULT '[]',
     pages      INTEGER NOT NULL DEFAULT 0,
