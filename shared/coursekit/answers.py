@@ -52,9 +52,15 @@ def answers_in(notebook: nbformat.NotebookNode, week: Week) -> dict[str, str]:
 def judge_notebook(
     path: Path, week: Week | None = None, *, hidden: bool, only: Exercise | None = None
 ) -> Iterator[tuple[Exercise, Verdict]]:
-    """Judge every exercise of a notebook (or `only` one), one after the other, as each verdict is reached."""
+    """Judge every exercise of a notebook (or `only` one), one after the other, as each verdict is reached.
+
+    Raises CourseError where the notebook can't be read, or is one of the course's that asks for no answers.
+    """
     notebook = read_notebook(path)
     week = week or week_of(notebook, path)
+    about = notebook.metadata.get("course")
+    if isinstance(about, dict) and about.get("notebook", week.graded) != week.graded:
+        raise CourseError(f"{path.name} has no exercises; those of {week.name} are in {week.graded}.ipynb.")
     mend_graded(notebook, week)
     answers = answers_in(notebook, week)
     with Runner(week, folder=path.resolve().parent) as runner:

@@ -24,9 +24,21 @@ app = typer.Typer(
 )
 errors = Console(stderr=True, highlight=False)
 
+#: What the file system refuses → what to do about it.
+ADVICE = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EROFS: "it may only be read there, so mount it writable or work in another copy of the course",
+    errno.EACCES: "make the folder yours (`sudo chown -R $USER` and its name)",
+    errno.EPERM: "make the folder yours (`sudo chown -R $USER` and its name)",
+    errno.ENOTDIR: "a file stands where a folder belongs, so move it away",
+    errno.EISDIR: "a folder stands where a file belongs, so move it away",
+}
+INTERRUPTED = "Interrupted; nothing was left half done. Run the command again to go on."
+
 
 def in_one_line(command: Callable) -> Callable:
-    """Turn a CourseError into its sentence and exit code 1, and Ctrl-C into exit code 130."""
+    """Turn a CourseError, or a file that can't be written, into a sentence and exit code 1, and Ctrl-C into exit code 130."""
 
     @functools.wraps(command)
     def run(*args, **kwargs):
@@ -37,14 +49,14 @@ def in_one_line(command: Callable) -> Callable:
             errors.print(str(error), markup=False, soft_wrap=True)
             raise typer.Exit(1) from None
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            if error.errno not in ADVICE:
                 raise
-            errors.print(
-                f"[red]{command.__name__}:[/red] {error.strerror} ({error.filename}): free some space, then run the command again."
-            )
+            errors.print(f"[red]{command.__name__}:[/red] ", end="")
+            sentence = f"{error.strerror} ({error.filename}): {ADVICE[error.errno]}, then run the command again."
+            errors.print(sentence, markup=False, soft_wrap=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            errors.print("Interrupted; nothing was left half done. Run the command again to go on.")
+            errors.print(INTERRUPTED)
             raise typer.Exit(130) from None
 
     return run
@@ -61,8 +73,14 @@ def register() -> None:
 
 def main() -> None:
     prepare_environment()
-    register()
-    app(prog_name="course")
+    # jsonschema would import it to know internationalised addresses, which no notebook has: seconds of every command.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    try:
+        register()
+        app(prog_name="course")
+    except KeyboardInterrupt:  # before or after a command's own work
+        errors.print(INTERRUPTED)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ class Course:
         if len(found) == 1:
             return found[0]
         problem = "stands in " + " and ".join(e.week.name for e in found) if found else "is no exercise of the course"
-        raise CourseError(f"{name!r} {problem}; `course progress` lists all of them.")
+        raise CourseError(f"{name!r} {problem}; `course progress --exercises` lists all of them.")
 
 
 def read_month(folder: Path) -> Month:

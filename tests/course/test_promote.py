@@ -101,6 +101,16 @@ def test_code_that_passes_the_visible_check_by_hard_coding_is_refused(notebook, 
     assert not (mylab / "library.json").exists()
 
 
+@pytest.mark.parametrize(
+    "answer", ["def soft(scores, dim=-1):\n    return scores", "def softmax(scores, dim=-1):\n    return helper(scores)"]
+)
+def test_an_answer_that_misses_a_name_is_refused_and_not_taken_for_none(notebook, mylab, answer):
+    outcomes = promote.promote(WEEK, notebook(softmax=answer, rmsnorm=ANSWERS["rmsnorm"]), mylab=mylab)
+    assert states(outcomes)["softmax"] == "refused"
+    assert next(o.verdict.code for o in outcomes if o.exercise.id == "softmax") == "RUN-07"
+    assert not (mylab / "library.json").exists()
+
+
 def test_a_notebook_without_answers_is_answered_with_a_sentence(notebook, mylab):
     with pytest.raises(CourseError, match="has no answer yet"):
         promote.promote(WEEK, notebook(schedule="def warmup_cosine(step):\n    raise NotImplementedError"), mylab=mylab)
