@@ -62,7 +62,7 @@ class FinetuneConfig:
     steps: int
     lr: float = 1e-3
     rows_per_step: int = 1
-    warmup: int = 5
+    warmup: float = 0.1  # the part of the steps in which the rate climbs
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     seed: int = 0
@@ -73,8 +73,8 @@ class FinetuneConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.lr > 0 or not self.max_grad_norm > 0:
             raise ValueError(f"lr and max_grad_norm must be above 0, got {self.lr} and {self.max_grad_norm}")
-        if not 0 <= self.warmup <= self.steps:
-            raise ValueError(f"warmup must lie between 0 and steps={self.steps}, got {self.warmup}")
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup is a part of the steps, between 0 and 1, got {self.warmup}")
 
 
 @dataclass
@@ -114,6 +114,7 @@ def finetune(model: nn.Module, rows: PackedRows, config: FinetuneConfig, *, prog
         raise ValueError("no parameter of the model is trainable: call inject_lora first")
     optimizer = AdamW(trainable, lr=config.lr, weight_decay=config.weight_decay)
     generator, queue, result = torch.Generator().manual_seed(config.seed), [], FinetuneResult()
+    climb = round(config.warmup * config.steps)
     was_training, started = model.training, clock.perf_counter()
     model.train()
     line = tqdm(range(1, config.steps + 1), unit="step", disable=not progress, mininterval=0.5)
@@ -137,7 +138,7 @@ def finetune(model: nn.Module, rows: PackedRows, config: FinetuneConfig, *, prog
                 f"have the weights of step {step - 1}. Try a smaller learning rate than {config.lr:g}, or a longer warm-up"
             )
         for group in optimizer.param_groups:
-            group["lr"] = warmup_cosine(step, warmup=config.warmup, total=config.steps, peak=config.lr, floor=config.lr / 10)
+            group["lr"] = warmup_cosine(step, warmup=climb, total=config.steps, peak=config.lr, floor=config.lr / 10)
         optimizer.step()
         result.losses.append(loss)
         result.grad_norms.append(norm)
