@@ -38,7 +38,7 @@ test-quick: env ## the tests that take less than three minutes together
 	@$(PYTEST) $(PARALLEL) -m "not soak and not slow and not browser and not timing"
 
 soak: env ## proofs that take too long for `make test`: load, faults, many seeds
-	@$(PYTEST) -m soak tests tests/capstone/soak.py
+	@$(PYTEST) -m soak
 
 bench: env ## measure, and write tests/benchmarks/results/ and docs/benchmarks.md
 	@$(PY) -m tests.benchmarks
