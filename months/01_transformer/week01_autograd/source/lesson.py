@@ -516,12 +516,12 @@ print(f"AdamW:                       differs by at most {farthest(adamw, torch.o
 # # Thursday: the paper
 #
 # **Loshchilov and Hutter, *Decoupled Weight Decay Regularization* (arXiv 1711.05101).** Decay keeps weights small, so that a model does not
-# learn its training data by heart. Two ways to write it:
+# learn its training data by heart. Two ways:
 #
 # * **L2**: add `weight_decay * param` to the gradient.
-# * **Decoupled**: leave the gradient alone, and shrink `param` directly.
+# * **Decoupled**: shrink `param` itself; leave the gradient alone.
 #
-# With SGD both do the same. The paper's claims for Adam:
+# With SGD both do the same. For Adam the paper claims:
 #
 # 1. They are **not** the same: L2 shrinks weights with large gradients *less*.
 # 2. Decoupled decay gives the **better test error** (the authors: 15 % lower, relative, on images).
@@ -530,9 +530,9 @@ print(f"AdamW:                       differs by at most {farthest(adamw, torch.o
 # %% [markdown] id="paper-mechanism"
 # ## Claim 1: who is shrunk?
 #
-# Weights of 1, with gradients of pure noise of different sizes. Nothing but the decay pulls, always with the same `weight_decay`. Prediction:
-# decoupled leaves (1 − lr · decay)^steps of *every* weight. L2's pull is divided by the gradient's size s, so exp(−lr · decay · steps / s) is
-# left, once s is larger than the pull.
+# Weights of 1, gradients of pure noise of different sizes. Nothing but the decay pulls. Prediction: decoupled leaves
+# (1 − lr · decay)^steps of *every* weight. L2's pull is divided by the gradient's size s, so exp(−lr · decay · steps / s) is left, once s is
+# larger than the pull.
 
 # %% id="shrinkage"
 from hybridlab.transformer.decay_study import error_grid, shrinkage

@@ -435,7 +435,7 @@ axes[0].set_ylabel("loss (nats)")
 legend = axes[0].legend()
 
 # %% [markdown] id="paper-conclusion"
-# **So:** with small steps the plain model learns as well, but later. With large steps it hardly learns at all, where the divided one is nearly there in twenty. The division makes learning quick and
+# **So:** with small steps the plain model learns too, but slowly. With large steps it hardly learns at all, where the divided one is nearly there in twenty. The division makes learning quick and
 # forgiving. What the model *can* express is the same: the matrices of q and k could hold the factor themselves.
 
 # %% [markdown] id="where"
@@ -449,7 +449,13 @@ legend = axes[0].legend()
 # | Jamba | attention in one layer of eight, Mamba in the others: T² is paid seldom |
 # | vLLM | keeps keys and values in pages, as an operating system keeps memory |
 #
-# The names `q_proj`, `k_proj`, `v_proj`, `o_proj` are those of Llama, so its weights fit into our class as they are.
+# The names `q_proj`, `k_proj`, `v_proj`, `o_proj` are those of Llama, so its weights fit into our class as they are. And why is Llama's theta so large? Every
+# pair of features comes round after some tokens, and then two distances look alike to it. The slowest pair decides how far a model can tell them apart:
+
+# %% id="where-theta"
+for name, theta in (("RoFormer, Llama 1 and 2", 10_000), ("Llama 3", 500_000)):
+    slowest = 2 * math.pi * theta ** (126 / 128)              # tokens for a full turn of pair 63 of 64; heads of 128 features
+    print(f"{name:24s} theta {theta:7,}: the slowest pair turns once in {slowest:9,.0f} tokens")
 
 # %% [markdown] id="sunday"
 # # Sunday · review

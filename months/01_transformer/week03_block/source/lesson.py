@@ -441,6 +441,16 @@ for name, losses in runs.items():
 # | OLMo 2 | RMSNorm | on the branch's output, and on queries and keys | SwiGLU |
 # | Jamba (Mamba and attention) | RMSNorm | pre | SwiGLU, a part of them experts |
 
+# %% [markdown] id="place-one"
+# One row of the table in numbers: SmolLM2-135M has 30 layers of width 576, 9 heads on 3 key/value heads, d_ff 1,536, and a tied vocabulary of 49,152.
+
+# %% id="place-smollm2"
+smollm2 = TransformerConfig.llama(49_152, d_model=576, n_layers=30, n_heads=9, n_kv_heads=3, d_ff=1_536, max_time=8_192)
+with torch.device("meta"):                                    # shapes alone: nothing is filled, nothing takes memory
+    weights = dict(MiniTransformer(smollm2).named_parameters())
+mlp = sum(p.numel() for name, p in weights.items() if ".mlp." in name)
+print(f"our MiniTransformer in SmolLM2's shape: {sum(p.numel() for p in weights.values()):,} weights, {mlp:,} of them in the MLPs")
+
 # %% [markdown] id="place-ours"
 # **In our system** this block is everywhere: the mini-GPT of week 4, SmolLM2's weights in month 2 (its parts have the same names), the Mamba layers of month 3 and the experts of month 4, which take the places of
 # `self_attn` and `mlp` and leave the rest as it is.
