@@ -33,7 +33,9 @@ def library(
             )
         )
         return
-    table = Table("week", "part of hybridlab", "whose", "since", title="Bill of materials")
+    table = Table(title="Bill of materials")
+    for heading in ("week", "part of hybridlab", "whose", "since"):
+        table.add_column(heading, overflow="fold")  # a narrow terminal breaks a name, it does not cut it
     colour = {"learner": "green", "set aside": "red", "reference": "dim"}
     for part in parts:
         whose = {"learner": "yours", "set aside": f"reference (yours set aside: {part.note})", "reference": "reference"}[part.origin]

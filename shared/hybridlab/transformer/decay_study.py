@@ -16,7 +16,7 @@ import math
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hybridlab.transformer.losses import cross_entropy
@@ -88,7 +88,9 @@ def error_grid(
     return (predicted != test_labels).float().mean(-1).reshape(len(learning_rates), len(weight_decays))
 
 
-def noisy_task(spread: float, g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def noisy_task(
+    spread: float, g: torch.Generator
+) -> tuple[Float[Tensor, "examples features"], Int[Tensor, " examples"], Float[Tensor, "tests features"], Int[Tensor, " tests"]]:
     """Training inputs and labels (a part of them wrong), test inputs and labels (all right)."""
     teacher = torch.randn(FEATURES, CLASSES, generator=g)
     sizes = torch.logspace(-spread / 2, spread / 2, FEATURES)

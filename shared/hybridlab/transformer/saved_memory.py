@@ -7,6 +7,7 @@ is watched; those still alive at its end are kept for backward, however they are
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -36,7 +37,7 @@ def _storages(tree: object) -> list[tuple[int, torch.UntypedStorage]]:
     return [(tensor.untyped_storage()._cdata, tensor.untyped_storage()) for tensor in tensors]
 
 
-def saved_bytes(call: Callable[[Tensor], Tensor], x: Tensor) -> int:
+def saved_bytes(call: Callable[[Tensor], Tensor], x: Shaped[Tensor, "..."]) -> int:
     """Bytes that `call(x)` keeps for backward: x itself, and what was computed on the way; its result is not counted.
 
     Weights are not counted either: they are there before and after.
