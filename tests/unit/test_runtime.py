@@ -86,3 +86,8 @@ def test_no_threads_at_all_is_refused(call) -> None:
 def test_importing_the_module_loads_no_library() -> None:
     code = "import sys; import hybridlab.runtime; print([m for m in ('torch', 'numpy', 'ipykernel') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_no_notebook_sets_threads_past_the_one_place() -> None:
+    masters = (Path(__file__).parents[2] / "months").glob("*/*/source/*.py")
+    assert [str(master) for master in masters if "set_num_threads" in master.read_text("utf-8")] == []

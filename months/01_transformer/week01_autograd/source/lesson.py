@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from coursekit.notebook import review, seed_everything
 from coursekit.sliders import slide
+from hybridlab.runtime import set_threads
 from hybridlab.transformer.autograd import Array, Value
 from hybridlab.transformer.graph_drawing import draw_graph
 from hybridlab.transformer.losses import cross_entropy, log_softmax
@@ -34,7 +35,7 @@ from hybridlab.transformer.optim import adamw_step, sgd_step
 from ipywidgets import Dropdown, FloatSlider
 
 seed_everything(0)
-torch.set_num_threads(1)
+set_threads(1)  # models as small as these run faster on one core than on two
 
 # %% [markdown] id="monday"
 # # Monday: the idea
