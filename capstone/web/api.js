@@ -1,35 +1,45 @@
-// Talks to the assistant. Errors come as Problem, with the server's own sentence.
+// Talks to the assistant. What goes wrong comes as a Problem with a code, for which texts.js has sentences.
 export class Problem extends Error {
-  constructor(status, message) {
+  constructor(code, message = "", values = {}) {
     super(message);
-    this.status = status;
+    this.code = code;
+    this.values = { message, ...values };
   }
 }
 
-let key = document.querySelector("meta[name=assistant-key]").content || sessionStorage.getItem("key") || "";
+const given = (name) => document.querySelector(`meta[name=${name}]`).content;
+export const limits = { characters: Number(given("prompt-characters")), bytes: Number(given("upload-bytes")) };
+
+let key = given("assistant-key") || sessionStorage.getItem("key") || "";
 
 export const hasKey = () => Boolean(key);
 
-export function useKey(given) {
-  key = given.trim();
+export function useKey(pasted) {
+  key = pasted.trim();
   sessionStorage.setItem("key", key);
 }
 
-async function problemOf(response) {
-  const body = await response.json().catch(() => ({}));
-  return new Problem(response.status, body.error?.message || response.statusText);
+function problemOf(status, body, seconds) {
+  const error = body?.error ?? {};
+  return new Problem(error.code || `http_${status}`, error.message || `HTTP ${status}`, { seconds: Number(seconds) || 5, limit: limits.bytes / 2 ** 20 });
 }
 
-export async function call(method, path, body, options = {}) {
+// fetch() and its readers reject with a TypeError when the network or the service is gone.
+const named = (error) => (error instanceof TypeError ? new Problem("offline") : error);
+
+export async function call(method, path, body, { raw = false, ...options } = {}) {
   const headers = { Authorization: `Bearer ${key}` };
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), ...options });
-  if (!response.ok) throw await problemOf(response);
-  return options.raw ? response : response.json();
+  const sent = body === undefined ? undefined : JSON.stringify(body);
+  const response = await fetch(path, { method, headers, body: sent, ...options }).catch((error) => Promise.reject(named(error)));
+  if (!response.ok) throw problemOf(response.status, await response.json().catch(() => null), response.headers.get("Retry-After"));
+  return raw ? response : response.json().catch((error) => Promise.reject(named(error)));
 }
 
 // fetch() says nothing of an upload's progress; XMLHttpRequest does.
-export function upload(file, progress) {
+export async function upload(file, progress, signal) {
+  if (file.size > limits.bytes) throw new Problem("too_large", "", { limit: limits.bytes / 2 ** 20 });
+  await file.slice(0, 1).arrayBuffer().catch(() => Promise.reject(new Problem("unreadable")));
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const form = new FormData();
@@ -38,29 +48,34 @@ export function upload(file, progress) {
     request.setRequestHeader("Authorization", `Bearer ${key}`);
     request.responseType = "json";
     request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
-    request.onerror = () => reject(new Problem(0, ""));
+    request.onerror = () => reject(new Problem("offline"));
+    request.onabort = () => reject(new DOMException("cancelled", "AbortError"));
     request.onload = () =>
-      request.status < 300 ? resolve(request.response) : reject(new Problem(request.status, request.response?.error?.message || request.statusText));
+      request.status < 300 ? resolve(request.response) : reject(problemOf(request.status, request.response, request.getResponseHeader("Retry-After")));
+    signal.addEventListener("abort", () => request.abort());
+    signal.throwIfAborted();
     request.send(form);
   });
 }
 
-// Yields the parsed chunks of an answer as they come.
+// Yields the parsed chunks of an answer as they come. An answer that ends without its last word was cut off: Problem "cut".
 export async function* answer(body, signal) {
   const response = await call("POST", "v1/chat/completions", { ...body, stream: true }, { signal, raw: true });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
+    const { value, done } = await reader.read().catch((error) => Promise.reject(named(error)));
+    if (done) throw new Problem("cut");
     const events = (rest + value).split("\n\n");
     rest = events.pop();
     for (const event of events) {
       const data = event.replace(/^data: /, "");
       if (data === "[DONE]") return;
       const chunk = JSON.parse(data);
-      if (chunk.error) throw new Problem(0, chunk.error.message);
+      if (chunk.error) throw problemOf(0, chunk);
       yield chunk;
     }
   }
 }
+
+export const isAlive = () => fetch("readyz").then((response) => response.ok, () => false);

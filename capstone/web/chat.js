@@ -1,11 +1,18 @@
-// One conversation: questions, streamed answers, numbered sources.
-import { answer, call } from "./api.js";
-import { byId, make, notice } from "./dom.js";
-import { text } from "./texts.js";
-import { openCitation, placeOf } from "./viewer.js";
+// One conversation: ask, stream, stop; and whatever happens, what was typed is not lost.
+import { answer, call, limits } from "./api.js";
+import { announce, byId, make, notice, quiet } from "./dom.js";
+import { directionOf, text, tongueOf } from "./language.js";
+import { bubble, fill, following, note, reveal, sources, toEnd, welcome } from "./messages.js";
+import { complain } from "./problems.js";
+
+const TITLE = 80; // characters of the first question
+const DOUBLE = 600; // milliseconds within which a second click is one of a double click, and not meant for Stop, which takes Ask's place
+const WRITING = 1500; // milliseconds that the service may take to write down an answer that a reload has cut off
 
 let conversation = null;
 let running = null;
+let begunAt = 0; // of the running answer, on the clock of events
+let visit = 0;
 let listChanged = () => {};
 
 export const current = () => conversation;
@@ -14,102 +21,177 @@ export function whenListChanges(callback) {
   listChanged = callback;
 }
 
-function bubble(role, content = "") {
-  const body = make("p", { className: "content", textContent: content });
-  const article = make("article", { className: role }, make("h3", { textContent: text(role === "user" ? "you" : "assistant") }), body);
-  byId("messages").append(article);
-  article.scrollIntoView({ block: "end" });
-  return { article, body };
+// The page's address names the conversation, so that reload and back find it.
+export const addressOf = (id) => (id ? `#c/${id}` : "#");
+
+// What stands in the question's box outlives a reload.
+function keepDraft() {
+  const box = byId("question");
+  box.dir = directionOf(box.value);
+  try {
+    sessionStorage.setItem("draft", box.value);
+  } catch {
+    // larger than the browser keeps: it stands in the box all the same
+  }
 }
 
-function sources(article, citations) {
-  if (!citations.length) return;
-  const items = citations.map((one) => {
-    const open = make("button", { className: "source", onclick: () => openCitation(one) });
-    open.append(make("span", { className: "place", textContent: `${placeOf(one)}` }), make("q", { textContent: one.quote }));
-    return make("li", {}, open);
-  });
-  article.append(make("section", { className: "sources" }, make("h4", { textContent: text("sources") }), make("ol", {}, ...items)));
-}
-
-function welcome() {
-  byId("messages").replaceChildren(make("p", { className: "welcome", textContent: text("welcome") }));
+function giveBack(question) {
+  byId("question").value = [question, byId("question").value].filter(Boolean).join("\n");
+  keepDraft();
 }
 
 export function begin() {
   running?.abort();
+  visit++;
   conversation = null;
   welcome();
-  byId("question").focus();
   listChanged();
 }
 
 export async function open(id) {
   running?.abort();
-  const whole = await call("GET", `v1/conversations/${id}`).catch((problem) => notice(problem.message || text("offline")));
-  if (!whole) return;
-  conversation = id;
+  const mine = ++visit;
+  try {
+    const whole = await call("GET", `v1/conversations/${encodeURIComponent(id)}`);
+    if (visit !== mine) return;
+    show(whole);
+    const last = whole.messages.at(-1);
+    if (last && !last.complete && Date.now() / 1000 - last.created < 60) setTimeout(() => again(id, mine), WRITING);
+  } catch (problem) {
+    if (visit !== mine) return;
+    complain(problem);
+    if (problem.code !== "no_conversation") return;
+    history.replaceState(null, "", addressOf(null));
+    begin();
+  }
+}
+
+function show(whole) {
+  conversation = whole.id;
   byId("messages").replaceChildren();
   for (const message of whole.messages) {
-    const { article } = bubble(message.role, message.complete ? message.content : `${message.content} ${text("cut")}`);
+    const { article, body } = bubble(message.role, message.content);
+    if (message.role === "assistant") fill(body, message.content, message.citations);
+    if (!message.complete) note(article, "note_cut");
     sources(article, message.citations);
   }
+  if (whole.messages.length) reveal(byId("messages").lastElementChild);
   listChanged();
 }
 
+async function again(id, mine) {
+  const whole = await call("GET", `v1/conversations/${encodeURIComponent(id)}`).catch(() => null);
+  if (whole && visit === mine && !running && byId("messages").children.length === whole.messages.length) show(whole);
+}
+
 function busy(controller) {
+  const focused = document.activeElement;
   running = controller;
   byId("send").hidden = Boolean(controller);
   byId("stop").hidden = !controller;
+  if (controller && focused === byId("send")) byId("stop").focus();
+  if (!controller && focused === byId("stop")) byId("question").focus();
 }
 
-export async function ask(question) {
-  if (!conversation) {
-    byId("messages").replaceChildren();
-    conversation = (await call("POST", "v1/conversations", { title: question.slice(0, 80) })).id;
-  }
-  bubble("user", question);
-  const { article, body } = bubble("assistant");
-  article.setAttribute("aria-busy", "true");
-  body.textContent = text("thinking");
+async function ask(question) {
   const controller = new AbortController();
+  const { signal } = controller;
+  const mine = visit;
+  begunAt = performance.now();
   busy(controller);
-  let cited = [];
-  let said = "";
+  const asked = bubble("user", question);
+  const { article, body } = bubble("assistant");
+  body.append(make("span", { says: "thinking" }));
+  article.setAttribute("aria-busy", "true");
+  announce(text("thinking"));
+  toEnd();
+  const heard = { said: "", cited: [], finish: "", began: false };
+  const notes = [];
   try {
-    const request = { messages: [{ role: "user", content: question }], conversation };
-    for await (const chunk of answer(request, controller.signal)) {
-      cited = chunk.citations || cited;
-      said += chunk.choices[0]?.delta?.content || "";
-      if (said) body.textContent = said;
-    }
+    await begun(question, signal);
+    for await (const chunk of answer({ messages: [{ role: "user", content: question }], conversation }, signal)) hear(heard, chunk, body);
+    if (heard.finish === "length") notes.push("note_length");
   } catch (problem) {
-    if (problem.name === "AbortError") said = `${said} ${text("stopped")}`;
-    else notice(problem.status ? problem.message : problem.message || text("offline"));
+    const stopped = problem.name === "AbortError";
+    if (!heard.began) giveBack(question);
+    if (!heard.began && !stopped) {
+      asked.article.remove();
+      article.remove();
+    }
+    if (problem.code === "no_conversation" && visit === mine) {
+      conversation = null;
+      history.replaceState(null, "", addressOf(null));
+    }
+    notes.push(stopped ? "note_stopped" : "note_cut");
+    if (!stopped && problem.code !== "cut") complain(problem);
   }
-  body.textContent = said;
-  sources(article, cited);
-  article.removeAttribute("aria-busy");
-  article.scrollIntoView({ block: "end" });
+  finish(article, body, heard, notes);
   if (running === controller) busy(null);
   listChanged();
 }
 
-export function listen() {
-  const form = byId("ask");
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const question = byId("question").value.trim();
-    if (!question || running) return;
-    byId("question").value = "";
-    await ask(question).catch((problem) => notice(problem.message || text("offline")));
+// Sees to it that the conversation is there.
+async function begun(question, signal) {
+  if (conversation) return;
+  const title = Array.from(question).slice(0, TITLE).join("");
+  const made = await call("POST", "v1/conversations", { title }, { signal });
+  signal.throwIfAborted();
+  conversation = made.id;
+  history.replaceState(null, "", addressOf(conversation));
+}
+
+function hear(heard, chunk, body) {
+  if (!heard.began) keepDraft();
+  heard.began = true;
+  heard.cited = chunk.citations || heard.cited;
+  heard.said += chunk.choices[0]?.delta?.content || "";
+  heard.finish = chunk.choices[0]?.finish_reason || heard.finish;
+  if (heard.said) following(() => (body.textContent = heard.said));
+}
+
+function finish(article, body, { said, cited }, notes) {
+  following(() => {
+    fill(body, said, cited);
+    for (const key of notes) note(article, key);
+  });
+  following(
+    () => sources(article, cited),
+    () => reveal(article),
+  );
+  article.removeAttribute("aria-busy");
+  if (!byId("messages").querySelector("article")) welcome();
+  if (article.isConnected) announce([said, ...notes.map((key) => text(key)), cited.length ? text("sources_count", { count: cited.length }) : ""].join(" "), tongueOf(said));
+}
+
+function send() {
+  const question = byId("question").value.trim().toWellFormed();
+  if (running) return notice("still_answering");
+  if (!question) {
     byId("question").focus();
+    return notice("no_question", { seconds: 6 });
+  }
+  const characters = Array.from(question).length;
+  const number = (count) => count.toLocaleString(document.documentElement.lang);
+  if (characters > limits.characters) return notice(() => text("question_too_long", { characters: number(characters), limit: number(limits.characters) }));
+  quiet();
+  byId("question").value = ""; // (the draft in the session's storage stays until the answer begins)
+  ask(question);
+}
+
+export function listen() {
+  const box = byId("question");
+  giveBack(sessionStorage.getItem("draft") || "");
+  box.addEventListener("input", keepDraft);
+  box.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    send();
   });
-  byId("question").addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-      event.preventDefault();
-      form.requestSubmit();
-    }
+  byId("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    send();
   });
-  byId("stop").addEventListener("click", () => running?.abort());
+  byId("stop").addEventListener("click", (event) => {
+    if (!event.detail || event.timeStamp - begunAt > DOUBLE) running?.abort();
+  });
 }

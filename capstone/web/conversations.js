@@ -1,29 +1,47 @@
 // The list of conversations.
 import { call } from "./api.js";
 import * as chat from "./chat.js";
-import { byId, make, notice } from "./dom.js";
-import { text } from "./texts.js";
+import { byId, keep, make } from "./dom.js";
+import { say, text } from "./language.js";
+import { complain } from "./problems.js";
+
+let known = [];
 
 export async function refresh() {
-  let all = [];
+  show(); // which one is open is known at once
   try {
-    all = (await call("GET", "v1/conversations")).data;
+    known = (await call("GET", "v1/conversations")).data;
+    show();
   } catch (problem) {
-    notice(problem.status ? problem.message : text("offline"));
+    complain(problem);
   }
-  const rows = all.map((one) => {
-    const name = one.title || text("untitled");
-    const open = make("button", { className: "quiet name", textContent: name, onclick: () => chat.open(one.id) });
-    if (one.id === chat.current()) open.setAttribute("aria-current", "true");
-    const remove = make("button", { className: "quiet remove", textContent: "✕", ariaLabel: `${text("remove")} ${name}`, onclick: () => removeOne(one, name) });
-    return make("li", {}, open, remove);
-  });
-  byId("conversations").replaceChildren(...(rows.length ? rows : [make("li", { className: "empty", textContent: text("no_conversations") })]));
 }
 
-async function removeOne(one, name) {
-  if (!confirm(text("sure", { name }))) return;
-  await call("DELETE", `v1/conversations/${one.id}`).catch((problem) => notice(problem.message || text("offline")));
-  if (one.id === chat.current()) chat.begin();
-  else refresh();
+function show() {
+  const otherwise = byId("new");
+  keep(byId("conversations"), known, { key: (one) => one.id, build, update, empty: "no_conversations", otherwise });
+}
+
+const nameOf = (one) => one.title || text("untitled");
+
+function build(one) {
+  const open = make("a", { className: "name", dir: "auto", href: chat.addressOf(one.id), says: () => nameOf(one) });
+  const remove = make("button", { className: "quiet remove", type: "button", textContent: "✕", onclick: () => removeOne(one) });
+  say(remove, () => text("remove_named", { name: nameOf(one) }), "ariaLabel");
+  return make("li", {}, open, remove);
+}
+
+function update(row, one) {
+  if (one.id === chat.current()) row.firstChild.setAttribute("aria-current", "page");
+  else row.firstChild.removeAttribute("aria-current");
+}
+
+async function removeOne(one) {
+  if (!confirm(text("sure", { name: nameOf(one) }))) return;
+  if (one.id === chat.current()) {
+    history.replaceState(null, "", chat.addressOf(null));
+    chat.begin();
+  }
+  await call("DELETE", `v1/conversations/${one.id}`).catch((problem) => problem.code === "no_conversation" || complain(problem));
+  refresh();
 }

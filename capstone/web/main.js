@@ -1,38 +1,88 @@
 // Puts the page together.
-import { hasKey, useKey } from "./api.js";
 import * as chat from "./chat.js";
 import * as conversations from "./conversations.js";
 import { byId } from "./dom.js";
 import * as documents from "./documents.js";
-import { language, speak } from "./texts.js";
+import { language, speak } from "./language.js";
+import * as problems from "./problems.js";
 
-function begin() {
-  documents.refresh();
-  chat.begin();
+// ---- the address names the conversation
+
+function route() {
+  menu(false);
+  byId("viewer").close();
+  const id = location.hash.startsWith("#c/") ? location.hash.slice(3) : null;
+  if (id && id !== chat.current()) chat.open(id);
+  else if (!id) chat.begin();
 }
+
+addEventListener("hashchange", route);
+byId("new").addEventListener("click", () => {
+  if (location.hash.length > 1) location.hash = "";
+  else route();
+  byId("question").focus();
+});
+
+// ---- on a narrow screen the lists lie over the conversation
+
+const narrow = matchMedia("(max-width: 46rem)");
+
+function menu(open) {
+  const shown = open && narrow.matches;
+  byId("side").classList.toggle("open", shown);
+  byId("main").inert = shown;
+  byId("menu").setAttribute("aria-expanded", String(shown));
+}
+
+byId("conversations").addEventListener("click", (event) => event.target.closest("a") && menu(false)); // the open one changes no address
+byId("menu").addEventListener("click", () => menu(!byId("side").classList.contains("open")));
+narrow.addEventListener("change", () => menu(false));
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || !byId("main").inert) return;
+  menu(false);
+  byId("menu").focus();
+});
+
+// ---- language, colours, the way to the question
 
 speak(language());
 byId("language").value = language();
 byId("language").addEventListener("change", (event) => {
   speak(event.target.value);
   documents.show();
-  if (chat.current()) chat.open(chat.current());
-  else chat.begin();
 });
-byId("menu").addEventListener("click", () => {
-  const open = byId("side").classList.toggle("open");
-  byId("menu").setAttribute("aria-expanded", String(open));
+
+function colours(theme) {
+  document.documentElement.dataset.theme = theme;
+  localStorage.setItem("theme", theme);
+}
+
+byId("theme").value = localStorage.getItem("theme") || "auto";
+colours(byId("theme").value);
+byId("theme").addEventListener("change", (event) => colours(event.target.value));
+
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address is the conversation's
+  menu(false);
+  byId("question").focus();
 });
-byId("new").addEventListener("click", chat.begin);
+
+// ---- begin, and begin again when the assistant is back, with the key that it wants, or when the reader is
+
+function refresh() {
+  documents.refresh();
+  conversations.refresh();
+}
+
 chat.whenListChanges(conversations.refresh);
 chat.listen();
 documents.listen();
-
-if (hasKey()) begin();
-else {
-  byId("login").showModal();
-  byId("login-form").addEventListener("submit", () => {
-    useKey(byId("key").value);
-    begin();
-  });
-}
+problems.listen();
+addEventListener("assistant-back", () => {
+  documents.resume();
+  if (chat.current()) conversations.refresh();
+  else route();
+});
+document.addEventListener("visibilitychange", () => document.hidden || refresh());
+documents.refresh();
+route();

@@ -1,47 +1,164 @@
-// What the page says, in both languages. Elements name their text with data-text (or data-placeholder).
-const TEXTS = {
+// What the page says, in both languages: the same keys in each. `error_…` is by the code of the server's error, `failed_…` by that
+// of a document that can't be read, `flag_…` by a document's warning. Each says what is wrong and what to do.
+export const TEXTS = {
   en: {
-    skip: "Skip to the question", menu: "Documents and conversations", language: "Language", documents: "Documents",
-    upload: "Choose files, or drop them here", conversations: "Conversations", new: "New conversation", question: "Your question",
-    placeholder: "Ask your documents …", send: "Ask", stop: "Stop", close: "Close", login: "Your API key", login_go: "Go on",
-    login_why: "This page is not on the assistant's own machine. Paste a key from `assistant keys add`.",
-    you: "You", assistant: "Assistant", sources: "Sources", page: "page", thinking: "Looking into your documents …",
-    stopped: "(stopped)", cut: "(cut off)", remove: "Delete", sure: "Delete “{name}”? It can't be brought back.",
-    received: "being read", searchable: "found by words; by meaning {percent} %", ready: "ready, {pages} pages", ready_one: "ready, 1 page", failed: "could not be read",
-    uploading: "uploading {percent} %", no_documents: "No document yet.", no_conversations: "No conversation yet.",
+    skip: "Skip to the question", menu: "Documents and conversations", language: "Language", dismiss: "Close this message",
+    theme: "Colours", theme_auto: "as the system", theme_light: "light", theme_dark: "dark",
+
+    documents: "Documents", upload: "Choose files, or drop them here", no_documents: "No document yet.",
+    remove_named: "Delete {name}", sure: "Delete {name}? It can't be brought back.",
+    uploading: "uploading {percent} %", cancel_named: "Cancel the upload of {name}", retry: "Try again", retry_named: "Upload {name} again",
+    discard_named: "Take {name} off the list", already: "{name} is here already, unchanged: nothing was uploaded twice.",
+    received: "being read", searchable: "found by words; by meaning {percent} %", ready: "ready, {pages} pages", ready_one: "ready, 1 page",
+    failed: "Could not be read. {why}", tell: "{name}: {state}", warning: "Note:", deleted: "{name} was deleted.",
+
+    conversations: "Conversations", new: "New conversation", no_conversations: "No conversation yet.", untitled: "Untitled",
+
+    conversation: "Conversation", question: "Your question", placeholder: "Ask your documents …", send: "Ask", stop: "Stop",
+    how: "Enter asks, Shift and Enter begins a new line.", you: "You", assistant: "Assistant", thinking: "Looking into your documents …",
     welcome: "Drop a PDF, Word, Markdown, HTML or text file on this page, then ask a question about it. Every answer names the page that it comes from.",
-    offline: "The assistant can't be reached. Is it running?", flagged: "holds hidden text, which is never followed",
-    untitled: "Untitled", hidden: "hidden in the document",
+    note_stopped: "Stopped by you: this answer is not whole.", note_cut: "Cut off: this answer is not whole. Ask again for a whole one.",
+    note_length: "Ended at the longest length allowed: ask a narrower question for the rest.",
+    no_question: "Write a question first.", still_answering: "The answer before is still being written: wait for its end, or stop it. Your question stays here.",
+    question_too_long: "Your question has {characters} characters, and at most {limit} are read. Shorten it; nothing of it was lost.",
+
+    sources: "Sources", sources_count: "Sources: {count}.", source: "Source {number}", page: "{document}, page {page}", section: "{document}, {heading}", close: "Close",
+    source_gone: "This document was deleted, or replaced by a newer version.",
+    suspicious: "This passage gives instructions to a machine. It is quoted as data and was not followed.",
+    hidden: "Hidden in the document, where no reader sees it:", heading: "Section: {heading}",
+
+    login: "Your API key", login_key: "Key", login_go: "Go on",
+    login_why: "The assistant asks for a key here: it runs on another machine, or this page's own key was revoked. Paste one that “assistant keys add NAME” has made there.",
+    login_invalid: "This key is not valid, or was revoked. Paste another one: “assistant keys add NAME” makes it. What you have typed stays here.",
+
+    back: "The assistant is back.",
+    error_offline: "The assistant can't be reached. Start it again, or check the network: this page goes on by itself, and keeps what you have typed.",
+    error_unknown: "The assistant could not do this ({message}). Try again.",
+    error_internal: "The assistant failed in a way that it does not know. Try again; its log has the details.",
+    error_store: "The assistant's database could not do this. Try again; if it stays so, look into the assistant's log.",
+    error_disk_full: "The assistant's disk is full. Delete documents or free some space, then try again.",
+    error_rate_limit: "Too many requests in one minute. Wait {seconds} seconds, then try again.",
+    error_busy: "Every place is taken by other questions. Try again in {seconds} seconds.",
+    error_too_slow: "The answer took too long and was stopped. Ask for a shorter one.",
+    error_engine: "The model could not answer ({message}). Try again; if it stays so, start the assistant anew.",
+    error_refused_by_engine: "The model could not take this question ({message}). Put it another way.",
+    error_prompt_too_long: "Your question is too long to be read. Shorten it, then ask again.",
+    error_context_length_exceeded: "Your question is too long for the model. Shorten it, then ask again.",
+    error_no_conversation: "This conversation is not there any more. Ask again: that begins a new one.",
+    error_no_document: "This document is not there any more. The list shows those that are.",
+    error_no_page: "This page can't be shown: its document was deleted, or replaced by a newer version. Ask again.",
+    error_empty: "The file is empty (0 bytes). Choose the file again.",
+    error_bad_name: "The file's name can't be used. Give it one with a letter in it.",
+    error_too_large: "The file is larger than {limit} MiB. Split it, or compress its pictures.",
+    error_cut_off: "The upload was cut off. Try again.",
+    error_unreadable: "The file can't be read from your disk. If it is a folder, choose the files in it; if it has moved or changed, choose it again.",
+
+    failed_empty: "There is nothing in it. Export it again from the program that made it.",
+    failed_no_text: "It holds no text that can be read. Add a file that has text.",
+    failed_scanned: "It is a scan: pictures of pages and no text. Run it through text recognition, for instance ocrmypdf, and add the result.",
+    failed_unsupported: "Whatever its name says, its content is none of the kinds that can be read (PDF, Word, Markdown, HTML, plain text). Save it as one of these.",
+    failed_binary: "It holds binary data and no text. Add a PDF, Word (DOCX), Markdown, HTML or text file.",
+    failed_damaged: "It is damaged and can't be opened. Export it again, then add it.",
+    failed_truncated: "It is cut off: its end is missing. Copy or export it again, then add it.",
+    failed_encrypted: "It is protected by a password. Save it without one, then add it.",
+    failed_too_many_pages: "It has too many pages. Split it and add its parts.",
+    failed_too_large: "It is too large. Split it and add its parts.",
+    failed_archive_bomb: "It unpacks to far more than an ordinary document does, and was not opened. Save it again from a word processor.",
+    failed_unsafe_xml: "It defines entities of its own, which no word processor writes, and was not read. Save it again from a word processor.",
+    failed_timeout: "Reading it took too long. Split it, or export it again in a simpler form.",
+    failed_crashed: "It made its reader crash, so it is damaged or made to do harm. Export it again from the program that made it.",
+    failed_internal: "That was the assistant's own fault. Upload it again; the log has the details.",
+    failed_not_embedded: "It is found by words alone, through a fault of the assistant. Upload it again.",
+    failed_unknown: "The assistant says: {message}",
+
+    "flag_hidden-text": "It holds text that readers don't see. No answer uses it.",
+    flag_instructions: "It gives instructions to a machine. They are quoted as data and never followed.",
+    "flag_hidden-instructions": "Its hidden text gives instructions to a machine. No answer uses it.",
+    flag_macros: "It holds macros (program code). They were not run.",
+    flag_encoding: "Its encoding was guessed ({value}). If letters look wrong, save it as UTF-8 and add it again.",
+    flag_type: "Its content is {value}, whatever its name says, and it was read as that.",
+    "flag_unreadable-page": "Damaged and not read: page {value}. Export the document again if you need it.",
+    "flag_no-text-page": "A picture without text: page {value}. Text recognition, for instance ocrmypdf, makes it readable.",
+    flag_unknown: "The assistant says of it: {value}.",
   },
   vi: {
-    skip: "Đến ô câu hỏi", menu: "Tài liệu và hội thoại", language: "Ngôn ngữ", documents: "Tài liệu",
-    upload: "Chọn tệp hoặc thả vào đây", conversations: "Hội thoại", new: "Hội thoại mới", question: "Câu hỏi của bạn",
-    placeholder: "Hỏi tài liệu của bạn …", send: "Hỏi", stop: "Dừng", close: "Đóng", login: "Khóa API của bạn", login_go: "Tiếp tục",
-    login_why: "Trang này không nằm trên máy của trợ lý. Hãy dán khóa tạo bằng `assistant keys add`.",
-    you: "Bạn", assistant: "Trợ lý", sources: "Nguồn", page: "trang", thinking: "Đang tra cứu tài liệu của bạn …",
-    stopped: "(đã dừng)", cut: "(bị ngắt)", remove: "Xóa", sure: "Xóa “{name}”? Không thể khôi phục.",
-    received: "đang đọc", searchable: "tìm được theo từ; theo nghĩa {percent} %", ready: "sẵn sàng, {pages} trang", ready_one: "sẵn sàng, 1 trang", failed: "không đọc được",
-    uploading: "đang tải lên {percent} %", no_documents: "Chưa có tài liệu.", no_conversations: "Chưa có hội thoại.",
+    skip: "Đến ô câu hỏi", menu: "Tài liệu và hội thoại", language: "Ngôn ngữ", dismiss: "Đóng thông báo này",
+    theme: "Màu sắc", theme_auto: "theo hệ thống", theme_light: "sáng", theme_dark: "tối",
+
+    documents: "Tài liệu", upload: "Chọn tệp hoặc thả vào đây", no_documents: "Chưa có tài liệu.",
+    remove_named: "Xóa {name}", sure: "Xóa {name}? Không thể khôi phục.",
+    uploading: "đang tải lên {percent} %", cancel_named: "Hủy tải lên {name}", retry: "Thử lại", retry_named: "Tải lên {name} lần nữa",
+    discard_named: "Bỏ {name} khỏi danh sách", already: "{name} đã có sẵn và không thay đổi: không tải lên lần nữa.",
+    received: "đang đọc", searchable: "tìm được theo từ; theo nghĩa {percent} %", ready: "sẵn sàng, {pages} trang", ready_one: "sẵn sàng, 1 trang",
+    failed: "Không đọc được. {why}", tell: "{name}: {state}", warning: "Lưu ý:", deleted: "Đã xóa {name}.",
+
+    conversations: "Hội thoại", new: "Hội thoại mới", no_conversations: "Chưa có hội thoại.", untitled: "Chưa đặt tên",
+
+    conversation: "Nội dung hội thoại", question: "Câu hỏi của bạn", placeholder: "Hỏi tài liệu của bạn …", send: "Hỏi", stop: "Dừng",
+    how: "Nhấn Enter để hỏi, Shift và Enter để xuống dòng.", you: "Bạn", assistant: "Trợ lý", thinking: "Đang tra cứu tài liệu của bạn …",
     welcome: "Thả tệp PDF, Word, Markdown, HTML hoặc văn bản vào trang này rồi đặt câu hỏi. Mỗi câu trả lời đều nêu trang mà nó dựa vào.",
-    offline: "Không kết nối được với trợ lý. Dịch vụ có đang chạy không?", flagged: "có văn bản ẩn, sẽ không được làm theo",
-    untitled: "Chưa đặt tên", hidden: "bị ẩn trong tài liệu",
+    note_stopped: "Bạn đã dừng: câu trả lời này chưa trọn vẹn.", note_cut: "Bị ngắt: câu trả lời này chưa trọn vẹn. Hãy hỏi lại để có câu trả lời đầy đủ.",
+    note_length: "Đã đến độ dài tối đa: hãy hỏi hẹp hơn để biết phần còn lại.",
+    no_question: "Hãy viết câu hỏi trước.", still_answering: "Câu trả lời trước vẫn đang được viết: hãy đợi hoặc bấm dừng. Câu hỏi của bạn vẫn còn ở đây.",
+    question_too_long: "Câu hỏi của bạn có {characters} ký tự, mà chỉ đọc được tối đa {limit}. Hãy rút ngắn; không có gì bị mất.",
+
+    sources: "Nguồn", sources_count: "Số nguồn: {count}.", source: "Nguồn {number}", page: "{document}, trang {page}", section: "{document}, {heading}", close: "Đóng",
+    source_gone: "Tài liệu này đã bị xóa hoặc được thay bằng bản mới hơn.",
+    suspicious: "Đoạn này ra lệnh cho máy. Nó chỉ được trích dẫn như dữ liệu và không được làm theo.",
+    hidden: "Bị ẩn trong tài liệu, người đọc không nhìn thấy:", heading: "Mục: {heading}",
+
+    login: "Khóa API của bạn", login_key: "Khóa", login_go: "Tiếp tục",
+    login_why: "Ở đây trợ lý cần một khóa: nó chạy trên máy khác, hoặc khóa của trang này đã bị thu hồi. Hãy dán khóa được tạo ở đó bằng lệnh “assistant keys add TÊN”.",
+    login_invalid: "Khóa này không hợp lệ hoặc đã bị thu hồi. Hãy dán khóa khác, tạo bằng lệnh “assistant keys add TÊN”. Những gì bạn đã gõ vẫn còn ở đây.",
+
+    back: "Trợ lý đã hoạt động trở lại.",
+    error_offline: "Không kết nối được với trợ lý. Hãy khởi động lại hoặc kiểm tra mạng: trang này sẽ tự tiếp tục và giữ những gì bạn đã gõ.",
+    error_unknown: "Trợ lý không làm được việc này ({message}). Hãy thử lại.",
+    error_internal: "Trợ lý gặp lỗi không rõ nguyên nhân. Hãy thử lại; nhật ký của trợ lý ghi chi tiết.",
+    error_store: "Cơ sở dữ liệu của trợ lý không làm được việc này. Hãy thử lại; nếu vẫn vậy, hãy xem nhật ký của trợ lý.",
+    error_disk_full: "Ổ đĩa của trợ lý đã đầy. Hãy xóa bớt tài liệu hoặc giải phóng dung lượng rồi thử lại.",
+    error_rate_limit: "Quá nhiều yêu cầu trong một phút. Hãy đợi {seconds} giây rồi thử lại.",
+    error_busy: "Mọi chỗ đều đang bận trả lời câu hỏi khác. Hãy thử lại sau {seconds} giây.",
+    error_too_slow: "Câu trả lời mất quá nhiều thời gian nên đã bị dừng. Hãy hỏi ngắn gọn hơn.",
+    error_engine: "Mô hình không trả lời được ({message}). Hãy thử lại; nếu vẫn vậy, hãy khởi động lại trợ lý.",
+    error_refused_by_engine: "Mô hình không nhận được câu hỏi này ({message}). Hãy diễn đạt theo cách khác.",
+    error_prompt_too_long: "Câu hỏi của bạn quá dài nên không đọc được. Hãy rút ngắn rồi hỏi lại.",
+    error_context_length_exceeded: "Câu hỏi của bạn quá dài đối với mô hình. Hãy rút ngắn rồi hỏi lại.",
+    error_no_conversation: "Hội thoại này không còn nữa. Hãy hỏi lại: một hội thoại mới sẽ bắt đầu.",
+    error_no_document: "Tài liệu này không còn nữa. Danh sách cho biết những tài liệu đang có.",
+    error_no_page: "Không mở được trang này: tài liệu đã bị xóa hoặc được thay bằng bản mới hơn. Hãy hỏi lại.",
+    error_empty: "Tệp trống (0 byte). Hãy chọn lại tệp.",
+    error_bad_name: "Không dùng được tên tệp này. Hãy đặt tên có chữ cái.",
+    error_too_large: "Tệp lớn hơn {limit} MiB. Hãy chia nhỏ hoặc nén hình ảnh trong tệp.",
+    error_cut_off: "Việc tải lên bị ngắt giữa chừng. Hãy thử lại.",
+    error_unreadable: "Không đọc được tệp từ ổ đĩa của bạn. Nếu là thư mục, hãy chọn các tệp bên trong; nếu tệp đã bị chuyển chỗ hoặc thay đổi, hãy chọn lại.",
+
+    failed_empty: "Bên trong không có gì. Hãy xuất lại từ chương trình đã tạo ra nó.",
+    failed_no_text: "Không có văn bản nào đọc được. Hãy thêm tệp có văn bản.",
+    failed_scanned: "Đây là bản quét: chỉ có ảnh trang, không có văn bản. Hãy nhận dạng chữ, chẳng hạn bằng ocrmypdf, rồi thêm kết quả.",
+    failed_unsupported: "Dù tên tệp là gì, nội dung không thuộc loại đọc được (PDF, Word, Markdown, HTML, văn bản thuần). Hãy lưu thành một trong các loại này.",
+    failed_binary: "Tệp chứa dữ liệu nhị phân, không phải văn bản. Hãy thêm tệp PDF, Word (DOCX), Markdown, HTML hoặc văn bản.",
+    failed_damaged: "Tệp bị hỏng và không mở được. Hãy xuất lại rồi thêm vào.",
+    failed_truncated: "Tệp bị cắt cụt: thiếu phần cuối. Hãy sao chép hoặc xuất lại rồi thêm vào.",
+    failed_encrypted: "Tệp được bảo vệ bằng mật khẩu. Hãy lưu không có mật khẩu rồi thêm vào.",
+    failed_too_many_pages: "Tệp có quá nhiều trang. Hãy chia nhỏ và thêm từng phần.",
+    failed_too_large: "Tệp quá lớn. Hãy chia nhỏ và thêm từng phần.",
+    failed_archive_bomb: "Khi giải nén, tệp lớn hơn nhiều so với tài liệu thông thường nên không được mở. Hãy lưu lại bằng trình soạn thảo văn bản.",
+    failed_unsafe_xml: "Tệp tự định nghĩa thực thể, điều mà không trình soạn thảo nào làm, nên không được đọc. Hãy lưu lại bằng trình soạn thảo văn bản.",
+    failed_timeout: "Đọc tệp mất quá nhiều thời gian. Hãy chia nhỏ hoặc xuất lại ở dạng đơn giản hơn.",
+    failed_crashed: "Tệp làm chương trình đọc bị sập, nên nó hỏng hoặc được tạo ra để gây hại. Hãy xuất lại từ chương trình đã tạo ra nó.",
+    failed_internal: "Đây là lỗi của trợ lý. Hãy tải lên lại; nhật ký ghi chi tiết.",
+    failed_not_embedded: "Do lỗi của trợ lý, tài liệu chỉ tìm được theo từ. Hãy tải lên lại.",
+    failed_unknown: "Trợ lý cho biết: {message}",
+
+    "flag_hidden-text": "Có văn bản mà người đọc không thấy. Không câu trả lời nào dùng đến nó.",
+    flag_instructions: "Có câu ra lệnh cho máy. Chúng chỉ được trích dẫn như dữ liệu và không bao giờ được làm theo.",
+    "flag_hidden-instructions": "Văn bản ẩn của nó ra lệnh cho máy. Không câu trả lời nào dùng đến nó.",
+    flag_macros: "Có macro (mã chương trình). Chúng không được chạy.",
+    flag_encoding: "Bảng mã được đoán ({value}). Nếu chữ hiển thị sai, hãy lưu thành UTF-8 rồi thêm lại.",
+    flag_type: "Nội dung thật là {value}, dù tên tệp nói khác, và đã được đọc như vậy.",
+    "flag_unreadable-page": "Bị hỏng và không đọc được: trang {value}. Hãy xuất lại tài liệu nếu bạn cần.",
+    "flag_no-text-page": "Chỉ có ảnh, không có văn bản: trang {value}. Nhận dạng chữ, chẳng hạn bằng ocrmypdf, sẽ giúp đọc được.",
+    flag_unknown: "Trợ lý cho biết: {value}.",
   },
 };
-
-let current = localStorage.getItem("language") || (navigator.language.startsWith("vi") ? "vi" : "en");
-
-export function text(name, values = {}) {
-  return TEXTS[current][name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
-}
-
-export function language() {
-  return current;
-}
-
-export function speak(chosen) {
-  current = chosen in TEXTS ? chosen : "en";
-  localStorage.setItem("language", current);
-  document.documentElement.lang = current;
-  for (const element of document.querySelectorAll("[data-text]")) element.textContent = text(element.dataset.text);
-  for (const element of document.querySelectorAll("[data-placeholder]")) element.placeholder = text(element.dataset.placeholder);
-}
