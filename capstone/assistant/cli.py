@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from hybridlab.runtime import prepare_environment
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
@@ -33,6 +34,7 @@ def in_one_line(command: Callable) -> Callable:
 
     @functools.wraps(command)
     def run(*args, **kwargs):
+        from hybridlab.rag.e5_file import DamagedModel
         from hybridlab.rag.embed import MissingModel
         from hybridlab.rag.parse import DocumentError
 
@@ -41,7 +43,7 @@ def in_one_line(command: Callable) -> Callable:
 
         try:
             return command(*args, **kwargs)
-        except (DocumentError, EngineError, MissingModel, StoreError) as error:
+        except (DamagedModel, DocumentError, EngineError, MissingModel, StoreError) as error:
             sentence = str(error)
         except ValidationError as error:
             first = error.errors()[0]
@@ -241,6 +243,7 @@ def encoder():
 
 
 def main() -> None:
+    prepare_environment()  # before torch is loaded: threads that wait must not hold the cores that the engine needs
     app(prog_name="assistant")
 
 

