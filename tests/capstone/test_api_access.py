@@ -194,6 +194,14 @@ def test_a_service_for_others_hands_out_no_key(tmp_path, serve):
         assert open_to_all.key not in client.get("/").text
 
 
+def test_a_revoked_local_key_is_handed_out_no_more(assistant):
+    keys = assistant.service.store.keys
+    with assistant.client("") as client:
+        assert assistant.key in client.get("/").text
+        keys.revoke(keys.all()[0].id)
+        assert assistant.key not in client.get("/").text
+
+
 def test_the_local_key_is_a_file_for_this_user_alone(assistant):
     path = assistant.service.settings.home / "local.key"
     assert path.stat().st_mode & 0o077 == 0
