@@ -6,6 +6,7 @@ What a reader makes of each kind of file is held by tests/unit/test_parse_*.py; 
 from __future__ import annotations
 
 import io
+import re
 import socket
 import zipfile
 from pathlib import Path
@@ -133,3 +134,10 @@ def test_no_name_leaves_the_folder_of_uploads(assistant, name):
     assert len(shown) == (answer.status_code == 201)
     assert not any({"/", "\\", "\0"} & set(one) or len(one) > 200 for one in shown)
     assert {path for path in home.parent.rglob("*") if path.is_file() and path.parent != home / "uploads"} == before
+
+
+def test_every_test_that_the_page_names_is_there(repository):
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (repository / "docs" / "assistant.md").read_text("utf-8"))
+    assert len(named) > 30
+    gone = [f"{path}::{name}" for path, name in named if f"def {name}(" not in (repository / path).read_text("utf-8")]
+    assert gone == []
