@@ -24,13 +24,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 NEEDED_GB = 6
+CUDA_GB = 5  # what PyPI's torch for Linux takes besides
 FETCH_TEXTS = "from hybridlab.data.shakespeare import fetch; fetch()"
 
 #: What pip says → what to tell the user. The first that occurs wins.
 CAUSES = (
     (
         r"No space left on device|Errno 28|Disk quota exceeded",
-        "The disk is full: free at least {needed} GB, then run this again; it goes on where it stopped.",
+        "The disk is full: free at least {needed}, then run this again; it goes on where it stopped.",
     ),
     (
         r"Failed to establish a new connection|NewConnectionError|Name or service not known|name resolution|Network is unreachable"
@@ -183,7 +184,8 @@ class Environment:
     def _explain(self, text: str, otherwise: str) -> str:
         for pattern, sentence in CAUSES:
             if found := re.search(pattern, text):
-                words = {"needed": NEEDED_GB, "venv": self._short(self.venv), "python": platform.python_version()}
+                needed = f"{NEEDED_GB} GB" if self.cpu_torch else f"{NEEDED_GB + CUDA_GB} GB ({NEEDED_GB} GB with TORCH=cpu)"
+                words = {"needed": needed, "venv": self._short(self.venv), "python": platform.python_version()}
                 return sentence.format(**words, system=f"{platform.system()} {platform.machine()}", **found.groupdict())
         return f"{otherwise} ({_last_line(text)}): read {self._short(self.log)}, or delete {self._short(self.venv)} and run this again."
 

@@ -174,7 +174,7 @@ def test_a_link_to_another_environment_is_left_alone(environment, tmp_path: Path
 
 def test_disk_that_fills_up_on_the_way_is_one_sentence(pip_says) -> None:
     text = sentence_of(pip_says("Collecting torch\nERROR: Could not install packages: [Errno 28] No space left on device"))
-    assert text.startswith("The disk is full: free at least 6 GB")
+    assert text.startswith("The disk is full: free at least 11 GB (6 GB with TORCH=cpu), then run this again")
 
 
 def test_no_network_is_one_sentence(pip_says) -> None:

@@ -15,6 +15,9 @@
 # **Time:** about 3 hours. The notebook itself runs in less than 240 s on two CPU cores. · **You need:** weeks 1 to 4. Your promoted parts
 # are used; where you have none, the course's own take their place.
 #
+# **Saturdays:** after week 1 exercise 3, after week 2 exercise 2, after week 3 exercise 1, in week 4 the rest and the run. Each exercise has its
+# own check, so their order is free.
+#
 # **Graded:** five exercises. The last one also measures the model that this notebook has trained: it loads your file in a new process and
 # computes the loss there. What is printed here counts for nothing.
 
