@@ -29,8 +29,8 @@ ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
     errno.EROFS: "it may only be read there, so mount it writable or work in another copy of the course",
-    errno.EACCES: "make the folder yours (`sudo chown -R $USER` and its name)",
-    errno.EPERM: "make the folder yours (`sudo chown -R $USER` and its name)",
+    errno.EACCES: "make the folder of the course yours (there: `sudo chown -R $USER .`)",
+    errno.EPERM: "make the folder of the course yours (there: `sudo chown -R $USER .`)",
     errno.ENOTDIR: "a file stands where a folder belongs, so move it away",
     errno.EISDIR: "a folder stands where a file belongs, so move it away",
 }

@@ -25,7 +25,7 @@ def course_command():
     [
         (errno.ENOSPC, "free some space"),
         (errno.EROFS, "it may only be read there"),
-        (errno.EACCES, "make the folder yours"),
+        (errno.EACCES, "make the folder of the course yours"),
         (errno.ENOTDIR, "a file stands where a folder belongs"),
     ],
 )
