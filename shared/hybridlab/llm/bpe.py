@@ -120,7 +120,8 @@ def merge_word(tokens: Sequence[int], merges: Mapping[tuple[int, int], int]) -> 
     Source: Sennrich et al., 1508.07909, section 3.2; the queue is that of Hugging Face's `tokenizers`.
     """
     tokens, end = list(tokens), len(tokens)
-    after, before = list(range(1, end + 1)), list(range(-1, end - 1))  # the living neighbours of each place
+    after = [place + 1 for place in range(end)]  # the living neighbours of each place
+    before = [place - 1 for place in range(end)]
     heap = [(merges[pair], place) for place, pair in enumerate(pairwise(tokens)) if pair in merges]
     heapq.heapify(heap)
     while heap:

