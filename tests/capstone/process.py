@@ -23,8 +23,8 @@ def free_port() -> int:
 
 
 def environment(home: Path, **chosen: object) -> dict[str, str]:
-    """The environment of a command with these settings (`ASSISTANT_…`), and none of a `.env` or of this shell."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("ASSISTANT_")}
+    """The environment of a command with these settings (`ASSISTANT_…`), and none of this shell or of the tests' own threads."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("ASSISTANT_", "OMP_NUM_THREADS"))}
     return own | {f"ASSISTANT_{name.upper()}": str(value) for name, value in {"home": home, **chosen}.items()}
 
 

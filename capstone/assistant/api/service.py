@@ -44,10 +44,12 @@ def open_service(settings: Settings, engine: Queued | None = None, encoder: Any 
     Raises StoreError, EngineError, MissingModel.
     """
     from hybridlab.rag.embed import E5
+    from hybridlab.runtime import set_threads
 
     from assistant.api.access import RateLimit
 
     store = Store(settings.database)
+    set_threads(settings.threads)  # of embedding; torch would take every core, and small matrices get slower by it
     engine = engine or make_engine(settings)
     knowledge = Knowledge(store, encoder or E5(), settings)
     knowledge.start()
