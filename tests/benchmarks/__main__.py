@@ -1,7 +1,7 @@
 """`make bench`: measure, write results/*.json, and the table of docs/benchmarks.md from them.
 
-    python -m tests.benchmarks              everything (about 15 minutes on two cores)
-    python -m tests.benchmarks attention    one of them; `table` only writes the table anew
+python -m tests.benchmarks              everything (about 20 minutes on two cores)
+python -m tests.benchmarks attention    one of them; `table` only writes the table anew
 """
 
 import importlib
@@ -10,7 +10,7 @@ import sys
 
 from hybridlab.runtime import prepare_environment
 
-BENCHMARKS = ("attention", "block", "training", "grading", "recipes", "notebooks")
+BENCHMARKS = ("attention", "block", "training", "embedding", "assistant", "grading", "recipes", "notebooks")
 
 
 def main(names: list[str]) -> None:

@@ -28,6 +28,15 @@ def machine() -> dict[str, Any]:
     return {"cores": cores, "cpu": model, "ram_gib": round(psutil.virtual_memory().total / 2**30)}
 
 
+def processor_flags() -> list[str]:
+    """Of the instructions that a model's speed hangs on, those that this processor has."""
+    if not Path("/proc/cpuinfo").is_file():
+        return []
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return [flag for flag in ("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8") if flag in flags]
+
+
 def write(name: str, *, unit: str, samples: dict[str, list[float]], ratios: dict[str, float] | None = None, **more: Any) -> Path:
     """Write `results/<name>.json`, whole or not at all. `samples` holds the measured values of each row, in `unit`."""
     import torch

