@@ -41,7 +41,7 @@ def pack_examples(examples: Sequence[Example], max_time: int, pad_token: int = 0
     The examples themselves are not changed.
 
     Raises ValueError:
-        - if there are no examples;
+        - if there are no examples; the message says that the training set is empty;
         - if an example is longer than `max_time`; the message names its number and its length.
 
     Source: Efficient Sequence Packing without Cross-contamination, arXiv 2107.02027; first-fit bin packing.
