@@ -1,7 +1,8 @@
 """Hybrid search: words (BM25) and meaning (E5), fused by reciprocal ranks, over one owner's chunks and no one else's.
 
 A passage in the other language shares no words with the question, and E5 holds two languages further apart than their meanings are:
-fused like the rest it would seldom be seen. So the best of them by meaning always has a place, the fourth.
+fused like the rest it would seldom be seen. So the other language is searched by itself, with translated words, and its best passages
+have places of their own (across.py). Where all of an owner's documents are in the question's language, none of this changes anything.
 """
 
 from __future__ import annotations
@@ -9,27 +10,37 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Literal
 
 import numpy as np
+from hybridlab.rag.dictionary import Dictionary
 from hybridlab.rag.fusion import reciprocal_rank_fusion
 from hybridlab.rag.index import DenseIndex
+from hybridlab.rag.structured_query import WordIndex
 
+from assistant.knowledge.across import Found, likelihood, placed
 from assistant.language import VIETNAMESE, Language, language_of
 from assistant.store import Store
 from assistant.store.documents import StoredChunk
-from assistant.store.words import search_words
+from assistant.store.words import STOP, search_words
 
 Retriever = Literal["fused", "bm25", "e5"]
 DEPTH = 50  # candidates of each retriever that are fused
-OTHER_LANGUAGE_PLACE = 4  # chosen on the evaluation's calibration questions (docs/evaluation.md)
+FUSION_K = 8  # of reciprocal rank fusion; 5 to 10 found more of the calibration questions than the usual 60 (docs/evaluation.md)
+# Said in every question, and translated by everything: `không được` is no word to look for.
+LEFT_OUT = STOP | frozenset("bạn cả chỉ còn cùng cần đó hơn khác lên muốn nó nữa ngoài rất sự việc xuống".split())  # noqa: SIM905
 VIETNAMESE_SHARE = 0.2  # of a text's words with Vietnamese letters: a name in an English text is no Vietnamese text
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A chunk and why it was found: its fused score, rank (from 1) and score by each retriever that found it."""
+    """A chunk and why it was found: its fused score, rank (from 1) and score by each retriever that found it.
+
+    Retrievers are `bm25`, `e5`, and, for a chunk that is not in the question's language, `translated`: the share of the question's words,
+    0 to 1, that it holds by their translations.
+    """
 
     chunk: StoredChunk
     score: float
@@ -37,12 +48,20 @@ class Hit:
     scores: dict[str, float]
 
 
+@dataclass
+class Shelf:
+    """An owner's passages in one language."""
+
+    meaning: DenseIndex
+    words: WordIndex = field(default_factory=WordIndex)
+
+
 class Search:
-    """Callable; keeps FAISS indexes per owner, one for each language, filled from the database when the owner first asks."""
+    """Callable; keeps indexes per owner, one shelf for each language, filled from the database when the owner first asks."""
 
     def __init__(self, store: Store, encoder):
         self.store, self.encoder = store, encoder
-        self._indexes: dict[str, dict[Language, DenseIndex]] = {}
+        self._shelves: dict[str, dict[Language, Shelf]] = {}
         self._lock = threading.RLock()
 
     def __call__(self, owner: str, query: str, k: int, retriever: Retriever = "fused", documents: Sequence[str] | None = None) -> list[Hit]:
@@ -50,15 +69,18 @@ class Search:
         depth = max(k, DEPTH)
         if retriever != "e5":
             rankings["bm25"] = search_words(self.store.database, owner, query, depth, documents)
-        other: list[tuple[int, float]] = []
+        found: dict[Language, Found] = {}
         if retriever != "bm25":
-            near = self._by_meaning(owner, query, depth, documents)
-            rankings["e5"] = sorted((hit for hits in near.values() for hit in hits), key=lambda hit: -hit[1])[:depth]
-            other = near["en" if language_of(query) == "vi" else "vi"]
-        fused = reciprocal_rank_fusion([[i for i, _ in ranking] for ranking in rankings.values()])
-        if retriever == "fused" and other:
-            rankings["e5"] += [other[0]] if other[0] not in rankings["e5"] else []
-            fused = with_place(fused, other[0][0], OTHER_LANGUAGE_PLACE)
+            found = self.found(owner, query, depth, documents, translate=retriever == "fused")
+            rankings["e5"] = sorted((hit for of in found.values() for hit in of.meaning), key=lambda hit: -hit[1])[:depth]
+        fused = reciprocal_rank_fusion([[i for i, _ in ranking] for ranking in rankings.values()], FUSION_K)
+        if retriever == "fused":
+            own = language_of(query)
+            other = found["en" if own == "vi" else "vi"]
+            fused = placed(fused, other.ranking(), likelihood(found[own], other))
+            rankings["translated"] = other.words
+            ranked = dict(rankings["e5"])
+            rankings["e5"] += [hit for hit in other.meaning if hit[0] not in ranked]
         fused = fused[:k]
         chunks = {c.id: c for c in self.store.documents.chunks(owner, [i for i, _ in fused])}
         ranks = {name: {i: place for place, (i, _) in enumerate(ranking, 1)} for name, ranking in rankings.items()}
@@ -74,52 +96,67 @@ class Search:
             if i in chunks
         ]
 
-    def _by_meaning(self, owner: str, query: str, k: int, documents: Sequence[str] | None) -> dict[Language, list[tuple[int, float]]]:
-        """The nearest chunks in each language: id and cosine, best first."""
+    def found(self, owner: str, query: str, k: int, documents: Sequence[str] | None, *, translate: bool) -> dict[Language, Found]:
+        """What each language's passages have, by meaning; and by words where `translate`, translated for the other language."""
         allowed = None if documents is None else self.store.documents.chunk_ids(owner, documents)
-        vector = self.encoder.query([query])[0]
+        vector, asked = self.encoder.query([query])[0], language_of(query)
         with self._lock:
-            return {language: index.search(vector, k, allowed) for language, index in self._index(owner).items()}
+            return {
+                language: Found(
+                    shelf.meaning.search(vector, k, allowed),
+                    shelf.words.search(possible_words(query, asked, language), k, allowed) if translate else [],
+                )
+                for language, shelf in self._shelves_of(owner).items()
+            }
 
-    def _index(self, owner: str) -> dict[Language, DenseIndex]:
-        """The owner's indexes: only their vectors are ever in them, so nothing else can be found."""
-        if owner not in self._indexes:
-            self._indexes[owner] = {"en": DenseIndex(self.encoder.dim), "vi": DenseIndex(self.encoder.dim)}
+    def _shelves_of(self, owner: str) -> dict[Language, Shelf]:
+        """The owner's indexes: only their passages are ever in them, so nothing else can be found."""
+        if owner not in self._shelves:
+            self._shelves[owner] = {language: Shelf(DenseIndex(self.encoder.dim)) for language in ("en", "vi")}
             ids, vectors = self.store.documents.vectors(owner)
             self._fill(owner, ids, vectors)
-        return self._indexes[owner]
+        return self._shelves[owner]
 
     def _fill(self, owner: str, ids: np.ndarray, vectors: np.ndarray) -> None:
-        languages = {c.id: passage_language(c.text) for c in self.store.documents.chunks(owner, ids.tolist())}
-        for language, index in self._indexes[owner].items():
+        chunks = {c.id: c for c in self.store.documents.chunks(owner, ids.tolist())}
+        languages = {i: passage_language(chunk.text) for i, chunk in chunks.items()}
+        for language, shelf in self._shelves[owner].items():
             rows = [row for row, i in enumerate(ids.tolist()) if languages.get(i) == language]
             if rows:
-                index.add(ids[rows], vectors[rows])
+                shelf.meaning.add(ids[rows], vectors[rows])
+                here = [chunks[i] for i in ids[rows].tolist()]
+                shelf.words.add(ids[rows].tolist(), [dictionary().words(f"{c.context} {c.text}", language) for c in here])
 
     def add(self, owner: str, embedded: Iterable[tuple[int, np.ndarray]]) -> None:
         """Put new embeddings into an index that is loaded; one that is not reads them from the database."""
         rows = list(embedded)
         with self._lock:
-            if owner in self._indexes and rows:
+            if owner in self._shelves and rows:
                 self._fill(owner, np.array([i for i, _ in rows], np.int64), np.stack([v for _, v in rows]))
 
     def remove(self, owner: str, ids: Sequence[int]) -> None:
         with self._lock:
-            for index in self._indexes.get(owner, {}).values():
-                index.remove(np.array(ids, np.int64))
+            for shelf in self._shelves.get(owner, {}).values():
+                shelf.meaning.remove(np.array(ids, np.int64))
+                shelf.words.remove(ids)
 
     def forget(self, owner: str) -> None:
         """Drop an owner's index; the next search reads it from the database."""
         with self._lock:
-            self._indexes.pop(owner, None)
+            self._shelves.pop(owner, None)
 
 
-def with_place(ranking: list[tuple[int, float]], wanted: int, place: int) -> list[tuple[int, float]]:
-    """The ranking with `wanted` at `place` (from 1) at the latest, at the score of what stood there, so that scores still descend."""
-    if wanted in [i for i, _ in ranking[:place]]:
-        return ranking
-    rest = [pair for pair in ranking if pair[0] != wanted]
-    return [*rest[: place - 1], (wanted, rest[min(place, len(rest)) - 1][1] if rest else 0.0), *rest[place - 1 :]]
+@cache
+def dictionary() -> Dictionary:
+    """Read when it is first needed."""
+    return Dictionary()
+
+
+def possible_words(question: str, asked: Language, language: Language) -> list[dict[str, float]]:
+    """A question's words as passages of a language may have them: themselves in its own language, translations in the other."""
+    if language == asked:
+        return [{word: 1.0} for word in dictionary().words(question, asked) if word not in LEFT_OUT]
+    return dictionary().translate(question, asked, LEFT_OUT)
 
 
 def passage_language(text: str) -> Language:
