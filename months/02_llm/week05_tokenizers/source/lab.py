@@ -288,7 +288,7 @@ for symbol, entry in REGISTRY.items():
 from hybridlab.transformer.generation import generate
 
 prompt = encode_chat([{"role": "user", "content": "What is the capital of Vietnam? Answer in one sentence."}], smollm2)
-answer = generate(model, torch.tensor([prompt]), 16, temperature=0)[0, len(prompt) :]
+answer = generate(model, torch.tensor([prompt]), 8, temperature=0)[0, len(prompt) :]
 print(smollm2.decode(answer.tolist()))
 
 # %% [markdown] id="next"

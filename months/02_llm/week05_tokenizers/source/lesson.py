@@ -44,7 +44,7 @@ plays = fetch().read_text("utf-8")
 #
 # ## Three words, by hand
 #
-# A text holds *hug* three times, *pug* twice and *bun* once. In the beginning each letter is a token. Which two neighbours stand side by side most often?
+# A text holds *hug* three times, *pug* twice and *bun* once. Each letter is a token. Which two stand side by side most often?
 #
 # | pair | in | how often |
 # | --- | --- | --- |
@@ -53,7 +53,7 @@ plays = fetch().read_text("utf-8")
 # | p u | pug | 2 |
 # | b u, u n | bun | 1 |
 #
-# So *ug* becomes a token. Count again: *h ug* stands there 3 times, *p ug* twice. So *hug* is the second new token. That is all of **byte-pair encoding**: merge the most frequent pair, and count again.
+# So *ug* becomes a token. Count again: *h ug* 3 times, *p ug* twice. So *hug* is the next. That is all of **byte-pair encoding**: merge the most frequent pair, and count again.
 
 # %% [markdown] id="small-symbols"
 # ## The same with symbols
