@@ -71,7 +71,7 @@ class WordIndex:
         for possible, probability in word.items():
             number = self._numbers.get(possible)
             if number is not None:
-                held = slice(*np.searchsorted(self._words, [number, number + 1]))
+                held = slice(self._starts[number], self._starts[number + 1])
                 frequency[self._rows[held]] += probability * self._counts[held]
                 passages += probability * float(among[self._rows[held]].sum())
         return frequency, passages
@@ -85,7 +85,8 @@ class WordIndex:
         counts = np.concatenate([counts for _, counts in held]) if held else np.zeros(0, np.float32)
         rows = np.repeat(np.arange(len(held), dtype=np.int32), [len(numbers) for numbers, _ in held])
         order = np.argsort(words, kind="stable")
-        self._words, self._counts, self._rows = words[order], counts[order], rows[order]
+        self._counts, self._rows = counts[order], rows[order]
+        self._starts = np.concatenate([[0], np.cumsum(np.bincount(words, minlength=len(self._numbers)))])  # of each word's postings
         self._ids = np.fromiter(self._passages, np.int64, len(held))
         self._lengths = np.array([float(counts.sum()) for _, counts in held])
         self._settled = True
