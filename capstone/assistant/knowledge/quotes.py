@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,29 +38,54 @@ class Citation:
 
 def cite(store: Store, owner: str, encoder, question: str, hits: list[Hit]) -> list[Citation]:
     """A citation per hit, numbered from 1. What is not verbatim on its page, or reaches into hidden text, is left out."""
-    vector = encoder.query([question])[0]
     made: list[Citation] = []
-    for hit in hits:
+    for hit, (start, end) in zip(hits, best_spans(encoder, question, [hit.chunk.text for hit in hits]), strict=True):
         chunk = hit.chunk
-        start, end = best_span(encoder, vector, question, chunk.text)
+        quote = chunk.text[start:end]
         start, end = chunk.start + start, chunk.start + end
-        quote = chunk.text[start - chunk.start : end - chunk.start]
         if is_verbatim(store, owner, chunk.document, chunk.page, start, end, quote):
             place = (chunk.number, chunk.page, chunk.heading)
             made.append(Citation(len(made) + 1, chunk.document, chunk.name, *place, quote, start, end, round(hit.score, 6)))
     return made
 
 
-def best_span(encoder, vector: np.ndarray, question: str, text: str) -> tuple[int, int]:
-    """The sentence of `text` nearest to the question, with its neighbours as far as they fit into a quote's length."""
-    spans = [span for span in sentence_spans(text, 0, len(text)) if text[slice(*span)].strip()] or [(0, len(text))]
-    if len(spans) > 1 and spans[-1][1] - spans[0][0] > LONGEST:
-        wanted = set(map(folded, terms(question)))
-        overlap = [len(wanted & set(map(folded, terms(text[a:b])))) / max(1, len(wanted)) for a, b in spans]
-        nearness = encoder.passages([text[a:b] for a, b in spans]) @ vector
-        best = int(np.argmax(np.array(overlap) + 4.0 * nearness))  # E5's cosines lie within about 0.2 of each other
-    else:
+def best_spans(encoder, question: str, texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Of each text, the sentence nearest to the question, with its neighbours as far as they fit into a quote's length.
+
+    The sentences of all texts are embedded together, since a first word waits for it; those of a text that fits as a whole are not.
+    """
+    choices = [sentences_of(text) for text in texts]
+    parts = [text[a:b] for text, spans in zip(texts, choices, strict=True) if len(spans) > 1 for a, b in spans]
+    nearness = iter((encoder.passages(parts) @ encoder.query([question])[0]).tolist() if parts else ())
+    wanted = set(map(folded, terms(question)))
+    found = []
+    for text, spans in zip(texts, choices, strict=True):
         best = 0
+        if len(spans) > 1:
+            overlap = [len(wanted & set(map(folded, terms(text[a:b])))) / max(1, len(wanted)) for a, b in spans]
+            # E5's cosines lie within about 0.2 of each other
+            best = int(np.argmax([share + 4.0 * next(nearness) for share in overlap]))
+        found.append(trimmed(text, *widened(spans, best)))
+    return found
+
+
+def sentences_of(text: str) -> list[tuple[int, int]]:
+    """The sentences to choose from, each with the marks that follow it: a table of contents has hundreds of dots in a row.
+
+    One span where the whole fits into a quote.
+    """
+    spans: list[tuple[int, int]] = []
+    for start, end in sentence_spans(text, 0, len(text)):
+        if spans and not any(map(str.isalnum, text[start:end])):
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+    whole = (spans[0][0], spans[-1][1]) if spans else (0, len(text))
+    return spans if whole[1] - whole[0] > LONGEST else [whole]
+
+
+def widened(spans: Sequence[tuple[int, int]], best: int) -> tuple[int, int]:
+    """The span `best` with its neighbours, those after it first, as far as a quote's length goes."""
     first = last = best
     while True:
         wider = [(first, last + 1)] if last + 1 < len(spans) else []
@@ -68,8 +94,7 @@ def best_span(encoder, vector: np.ndarray, question: str, text: str) -> tuple[in
         if not fitting:
             break
         first, last = fitting[0]
-    start, end = spans[first][0], min(spans[last][1], spans[first][0] + LONGEST)
-    return trimmed(text, start, end)
+    return spans[first][0], min(spans[last][1], spans[first][0] + LONGEST)
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
