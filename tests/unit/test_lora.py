@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from hybridlab.llm.lora import (
 from hybridlab.transformer.config import TransformerConfig
 from hybridlab.transformer.model import MiniTransformer
 from torch import nn
+
+WEEK = Path(__file__).parents[2] / "months" / "02_llm" / "week06_lora" / "source"
 
 
 def tiny(seed: int = 0, dtype: torch.dtype = torch.float32) -> MiniTransformer:
@@ -72,6 +75,26 @@ def test_forward_and_gradients_equal_pefts_to_1e_5(bias: bool):
         peft_layer = theirs.base_model.model.get_submodule(name)
         torch.testing.assert_close(layer.lora_A.grad, peft_layer.lora_A["default"].weight.grad, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(layer.lora_B.grad, peft_layer.lora_B["default"].weight.grad, rtol=1e-5, atol=1e-5)
+
+
+def test_the_numbers_that_the_weeks_check_holds_are_pefts():
+    from coursekit.checks import load_checks
+    from peft import LoraConfig, get_peft_model
+
+    checks = load_checks(WEEK / "checks.py")["hybridlab.llm.lora.LoRALinear"]
+    stored = {name: torch.tensor(values) for name, values in checks.judge.__globals__["PEFT"].items()}
+    base = nn.Sequential(nn.Linear(3, 2, bias=False))
+    base[0].weight.data.copy_(stored["weight"])
+    model = get_peft_model(base, LoraConfig(r=2, lora_alpha=3, target_modules=["0"], lora_dropout=0.0))
+    parts = {part: getattr(model.base_model.model[0], f"lora_{part}")["default"].weight for part in "AB"}
+    for part, weight in parts.items():
+        weight.data.copy_(stored[part])
+    x = stored["x"].requires_grad_()
+    y = model(x)
+    (y.square().sum() / 2).backward()
+    found = {"y": y, "gradient_x": x.grad, "gradient_A": parts["A"].grad, "gradient_B": parts["B"].grad}
+    for name, value in found.items():
+        torch.testing.assert_close(value, stored[name], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("targets", [ALL_LINEAR, ("v_proj",), ("layers.1.self_attn.q_proj", "down_proj"), ("lm_head",)])
