@@ -25,7 +25,12 @@ ROOT = Path(__file__).resolve().parents[1]
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 NEEDED_GB = 6
 CUDA_GB = 5  # what PyPI's torch for Linux takes besides
-FETCH_TEXTS = "from hybridlab.data.shakespeare import fetch; fetch()"
+#: What notebooks need and nobody should wait for: the code that brings it → what is said where that fails.
+DATA = {
+    "from hybridlab.data.shakespeare import fetch; fetch()": "the plays could not be fetched now; the month's project tries again",
+    "from hybridlab.llm.smollm2 import model_folder; model_folder()": "the language model could not be unpacked now; the first "
+    "notebook that loads it tries again",
+}
 
 #: What pip says → what to tell the user. The first that occurs wins.
 CAUSES = (
@@ -97,14 +102,15 @@ class Environment:
             self._pip_install("--no-deps", "--no-build-isolation", "-e", str(self.root))
             self._run_or_fail("-m", "hybridlab.runtime", "install-kernel")
             self.stamp.write_text(json.dumps(self.key()))
-            self._fetch_texts()
+            self._prepare_data()
             self._say(4, "the environment is ready")
 
-    def _fetch_texts(self) -> None:
-        """Bring the texts that notebooks train on. Without them everything else works, so a failure stops nothing."""
-        done = subprocess.run([str(self.python), "-c", FETCH_TEXTS], cwd=self.root, capture_output=True, text=True)
-        if done.returncode:
-            self._print(f"      the plays could not be fetched now; the month's project tries again ({_last_line(done.stderr)})")
+    def _prepare_data(self) -> None:
+        """Bring the texts and the model that notebooks use. Without them all else works, so a failure stops nothing."""
+        for code, failed in DATA.items():
+            done = subprocess.run([str(self.python), "-c", code], cwd=self.root, capture_output=True, text=True)
+            if done.returncode:
+                self._print(f"      {failed} ({_last_line(done.stderr)})")
 
     def _made_with(self) -> str:
         """The Python that the environment was made with, as its pyvenv.cfg says; empty where there is none."""

@@ -213,6 +213,6 @@ def test_cpu_torch_asks_for_the_small_build(checkout: Path, monkeypatch: pytest.
     monkeypatch.setattr(made, "_create", lambda: made.venv.mkdir() or False)
     monkeypatch.setattr(made, "_pip_install", lambda *arguments, packages=0: calls.append(arguments))
     monkeypatch.setattr(made, "_run_or_fail", lambda *arguments: None)
-    monkeypatch.setattr(made, "_fetch_texts", lambda: None)
+    monkeypatch.setattr(made, "_prepare_data", lambda: None)
     made.make()
     assert calls[0][-2:] == ("--extra-index-url", "https://download.pytorch.org/whl/cpu")
