@@ -10,7 +10,7 @@ import sys
 
 from hybridlab.runtime import prepare_environment
 
-BENCHMARKS = ("attention", "block", "training", "lora", "embedding", "assistant", "grading", "recipes", "notebooks")
+BENCHMARKS = ("attention", "block", "training", "tokenizer", "llama", "lora", "embedding", "assistant", "grading", "recipes", "notebooks")
 
 
 def main(names: list[str]) -> None:

@@ -10,6 +10,8 @@ TITLES = {
     "attention": "Attention against PyTorch's own",
     "block": "A block against PyTorch's own",
     "training": "Training against nanoGPT's recipe, on the same text",
+    "tokenizer": "Byte-level BPE against Hugging Face's tokenizers",
+    "llama": "SmolLM2 on MiniTransformer against transformers",
     "lora": "A step of LoRA against PEFT's",
     "recipes": "Whole runs of the month's project",
     "assistant": "The assistant: start, answers, search, ingestion",

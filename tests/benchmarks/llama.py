@@ -1,0 +1,53 @@
+"""Month 1's MiniTransformer with SmolLM2's weights against transformers' Llama: the same weights, dtype and threads."""
+
+import torch
+from hybridlab.llm.llama import from_transformers
+from hybridlab.llm.smollm2 import load_model
+from hybridlab.transformer.cache import make_caches
+
+from tests.benchmarks.record import ratio, turn_about, write
+
+PROMPTS = (64, 256, 512)
+NEW_TOKENS = 16
+NOTE = (
+    "SmolLM2-135M in float32. Prefill: one forward pass over a prompt, with a new cache. Decode: {n} tokens one by one behind "
+    "a prompt of 64. "
+    "A ratio is transformers' time over ours, so that of the speeds: 1.00 is as fast, 2.00 twice as fast."
+)
+
+
+@torch.inference_mode()
+def main() -> None:
+    theirs = load_model()
+    ours = from_transformers(theirs, max_time=1024)
+    generator = torch.Generator().manual_seed(0)
+    samples, ratios = {}, {}
+
+    def compare(label: str, calls: dict, repeat: int) -> None:
+        taken = turn_about(calls, repeat)
+        samples.update({f"{label}: {side}": values for side, values in taken.items()})
+        ratios[f"{label}: ours"] = ratio(taken, "transformers", "ours")
+
+    for length in PROMPTS:
+        prompt = torch.randint(49_152, (1, length), generator=generator)
+        calls = {
+            "ours": lambda prompt=prompt: ours(prompt, caches=make_caches(ours.config, 1)),
+            "transformers": lambda prompt=prompt: theirs(prompt, use_cache=True),
+        }
+        compare(f"prefill of {length} tokens", calls, repeat=5)
+
+    prompt = torch.randint(49_152, (1, 64), generator=generator)
+
+    def decode_ours() -> None:
+        caches = make_caches(ours.config, 1)
+        token = ours(prompt, caches=caches)[:, -1:].argmax(-1)
+        for _ in range(NEW_TOKENS):
+            token = ours(token, caches=caches)[:, -1:].argmax(-1)
+
+    def decode_theirs() -> None:
+        out = theirs(prompt, use_cache=True)
+        for _ in range(NEW_TOKENS):
+            out = theirs(out.logits[:, -1:].argmax(-1), past_key_values=out.past_key_values, use_cache=True)
+
+    compare(f"a prompt of 64 and {NEW_TOKENS} tokens decoded", {"ours": decode_ours, "transformers": decode_theirs}, repeat=5)
+    write("llama", unit="ms of CPU time", samples=samples, ratios=ratios, note=NOTE.format(n=NEW_TOKENS))
