@@ -25,7 +25,7 @@ EMBEDDED = "(SELECT count(*) FROM chunks WHERE chunks.document = documents.id AN
 
 @dataclass(frozen=True)
 class Document:
-    """`state`: received (stored, not read yet), searchable (by words), ready (by meaning too), failed (`error` says why, `error_code` to programs)."""
+    """`state`: received (stored, not read yet), searchable (by words), ready (by meaning too), failed (`error` and `error_code` say why)."""
 
     id: str
     owner: str = field(repr=False)
