@@ -25,7 +25,7 @@ EMBEDDED = "(SELECT count(*) FROM chunks WHERE chunks.document = documents.id AN
 
 @dataclass(frozen=True)
 class Document:
-    """`state`: received (stored, not read yet), searchable (by words), ready (by meaning too), failed (`error` and `error_code` say why)."""
+    """`state`: received (stored, not read yet), searchable (by words), ready (by meaning), failed (`error` and `error_code` say why)."""
 
     id: str
     owner: str = field(repr=False)
@@ -260,7 +260,9 @@ class Documents:
 
     def ready(self, document: str) -> None:
         with self.database.transaction() as write:
-            write.execute("UPDATE documents SET state = 'ready', error = '', error_code = '', updated = ? WHERE id = ?", (time.time(), document))
+            write.execute(
+                "UPDATE documents SET state = 'ready', error = '', error_code = '', updated = ? WHERE id = ?", (time.time(), document)
+            )
 
     def not_embedded(self, document: str, code: str, sentence: str) -> None:
         """Say why a document is found by words alone."""
