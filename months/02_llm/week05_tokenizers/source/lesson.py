@@ -246,10 +246,11 @@ for name in ("token_embd.weight", "blk.0.attn_q.weight", "blk.0.attn_norm.weight
 
 # %% id="gguf-oracle"
 import gguf
+from hybridlab.llm.gguf_blocks import dequantize_q4_1, dequantize_q8_0
 
-for tensor in (t for t in gguf.GGUFReader(gguf_path()).tensors if t.name in ("token_embd.weight", "blk.0.attn_q.weight", "blk.29.ffn_down.weight")):
-    same = np.array_equal(gguf.dequantize(tensor.data, tensor.tensor_type), file.tensor(tensor.name))
-    print(f"{tensor.name:24} {tensor.tensor_type.name}: dequantised by hand from its bytes, equal to the gguf package: {same}")
+for name, by_hand in (("token_embd.weight", dequantize_q8_0), ("blk.0.attn_q.weight", dequantize_q4_1), ("blk.29.ffn_down.weight", dequantize_q4_1)):
+    blocks, kind = file.raw(name)[:10_000], gguf.GGMLQuantizationType(file.tensors[name].type)
+    print(f"{name:24} {len(blocks):,} blocks of {kind.name}, equal to the gguf package: {np.array_equal(by_hand(blocks), gguf.dequantize(blocks, kind))}")
 
 # %% [markdown] id="claim-why"
 # ## Your attention runs a real Llama
@@ -260,7 +261,7 @@ for tensor in (t for t in gguf.GGUFReader(gguf_path()).tensors if t.name in ("to
 # **The test:** the same logits as `transformers`' own Llama, to a thousandth.
 
 # %% id="claim-logits"
-from hybridlab.llm.llama import from_transformers, load_gguf, require_fit
+from hybridlab.llm.llama import load_gguf, require_fit, rotary_halves
 
 mini, network = load_gguf(gguf_path(), max_time=1024), load_model()
 require_fit(smollm2, mini)
@@ -282,23 +283,28 @@ print(smollm2.decode(answer_tokens.tolist()))
 # Forget the rows of queries and keys, and nothing complains: the shapes fit, every number is a weight of the model. But features that belong together are turned by different angles.
 
 # %% id="breaks-rows"
-def swap_rows(weight, heads):  # our order back into the file's
+def file_rows(weight, heads):  # our order back into the file's
     return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
-broken = from_transformers(network, max_time=1024)
-with torch.no_grad():
-    for layer in broken.layers:
+@torch.no_grad()
+def reorder(order):
+    for layer in mini.layers:
         for projection, heads in ((layer.self_attn.q_proj, 9), (layer.self_attn.k_proj, 3)):
-            projection.weight.copy_(swap_rows(projection.weight, heads))
-    gap = (broken(prompt) - expected).abs().amax(-1)[0]
+            projection.weight.copy_(order(projection.weight, heads))
+
+
+reorder(file_rows)
+with torch.no_grad():
+    gap = (mini(prompt) - expected).abs().amax(-1)[0]
+nonsense = generate(mini, prompt, 8, temperature=0)[0, prompt.shape[1] :]
+reorder(rotary_halves)                                                 # and mended again
 figure, axis = plt.subplots(figsize=(7, 2.6), layout="constrained")
 axis.semilogy(gap.clamp(min=1e-6), "o-", color="tab:red", label="rows as they lie in the file")
 axis.semilogy((logits - expected).abs().amax(-1)[0].clamp(min=1e-6), "s-", color="tab:blue", label="rows in our order")
 axis.set(xlabel="position", ylabel="largest difference of the logits", title="against transformers")
 legend = axis.legend()
-print(smollm2.decode(generate(broken, prompt, 12, temperature=0)[0, prompt.shape[1] :].tolist()))
-del broken
+print("it writes:", repr(smollm2.decode(nonsense.tolist())), "  mended:", repr(smollm2.decode(generate(mini, prompt, 8, temperature=0)[0, prompt.shape[1] :].tolist())))
 
 # %% [markdown] id="breaks-files-why"
 # Position 0 is right in both: nothing is turned there, and a single token has nobody else to look at. The two other ways of breaking are files that are not whole, and parts that do not belong together. Each should be one sentence that says what to do:
