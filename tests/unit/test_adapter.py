@@ -134,6 +134,9 @@ def test_nothing_broken_is_saved(tmp_path):
     with pytest.raises(AdapterError, match="no adapters to save"):
         save_adapter(model, tmp_path, CONFIG)
     inject_lora(model, CONFIG)
+    for other in (LoRAConfig(rank=3, alpha=9), LoRAConfig(rank=2, alpha=9)):
+        with pytest.raises(AdapterError, match="has rank 2 and scaling 3, the config says rank"):
+            save_adapter(model, tmp_path, other)
     with torch.no_grad():
         next(iter(lora_layers(model).values())).lora_B.fill_(float("nan"))
     with pytest.raises(AdapterError, match=r"lora_B of \S+ is not finite"):

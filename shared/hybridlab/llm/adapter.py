@@ -5,6 +5,7 @@ are refused by name). An adapter is small (SmolLM2, rank 8, all seven layers: 10
 """
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,17 @@ def save_adapter(model: nn.Module, folder: str | os.PathLike, config: LoRAConfig
     Each file is written under another name and renamed, so a crash leaves no half of one.
 
     Raises:
-        AdapterError: the model has no adapters, or a weight is not a finite number.
+        AdapterError: the model has no adapters, they are not those of `config`, or a weight is not a finite number.
     """
     folder = Path(folder)
     weights: dict[str, Tensor] = {}
     for name, layer in lora_layers(model).items():
+        rank = len(layer.lora_A)
+        if rank != config.rank or not math.isclose(layer.scaling, config.alpha / config.rank):
+            raise AdapterError(
+                f"{name} has rank {rank} and scaling {layer.scaling:g}, the config says rank {config.rank} and "
+                f"{config.alpha / config.rank:g}: save with the config that the adapters were made with"
+            )
         for part in ("lora_A", "lora_B"):
             weight = getattr(layer, part).detach().cpu().contiguous()
             if not weight.isfinite().all():

@@ -58,7 +58,7 @@ class LoRALinear(nn.Module):
 
         y = base(x) + scaling · B (A dropout(x))          scaling = alpha / rank
 
-    - `base` is kept as the attribute `base`, the very same module; its parameters are frozen.
+    - `base` is kept as the attribute `base`, the very same module; its parameters are frozen. `scaling` is an attribute, too.
     - `lora_A` (rank × in_features) and `lora_B` (out_features × rank) are the only trainable parameters. They are float32
       whatever dtype the base has, and lie on the base weight's device.
     - `lora_B` begins at zero, `lora_A` as `nn.init.kaiming_uniform_(..., a=math.sqrt(5))` draws it.

@@ -137,6 +137,8 @@ def check_branch(layer, base, x, scaling, alpha, dtype):
         if not math.isclose(factor, scaling) and torch.allclose(y.double(), explicit(base, A, B, x, factor), **tolerance):
             raise Mistake("LORA-06", f"the branch is added {how}", f"alpha / rank is {scaling:g}, here it counts {factor:g}", "scaling = alpha / rank")
     close(y, explicit(base, A, B, x, scaling), "LORA-09", "the output is not base(x) + alpha / rank · B A x", "F.linear(x, M) multiplies by the transposed M", **tolerance)
+    if not math.isclose(getattr(layer, "scaling", 0.0), scaling):
+        raise Mistake("LORA-06", "the attribute `scaling` is not alpha / rank", f"alpha / rank is {scaling:g}, got {getattr(layer, 'scaling', None)}", "self.scaling = alpha / rank: whoever saves an adapter asks for it")
     probe = torch.randn(y.shape, generator=torch.Generator().manual_seed(5))
     got = torch.autograd.grad((y.float() * probe).sum(), [mine, layer.lora_A, layer.lora_B])
     A, B, theirs = A.requires_grad_(), B.requires_grad_(), x.double().requires_grad_()
