@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,11 @@ def open_service(settings: Settings, engine: Queued | None = None, encoder: Any 
 
     store = Store(settings.database)
     set_threads(settings.threads)  # of embedding; torch would take every core, and small matrices get slower by it
-    engine = engine or make_engine(settings)
-    knowledge = Knowledge(store, encoder or E5(), settings)
+    with ThreadPoolExecutor(1) as beside:  # llama.cpp reads its weights while the encoder's are read
+        loading = beside.submit(lambda: engine or make_engine(settings))
+        encoder = encoder or E5()
+        engine = loading.result()
+    knowledge = Knowledge(store, encoder, settings)
     knowledge.start()
     orchestrator = Orchestrator(engine, knowledge, store, settings)
     return Service(settings, store, engine, knowledge, orchestrator, RateLimit(settings.requests_per_minute), local_key(store, settings))

@@ -86,11 +86,11 @@ class E5:
         self.dim = self.file.dimensions.hidden
         self._lock = threading.Lock()
         self._weights = {name: torch.tensor(array) for name, array in self.file.tensors.items()}
-        matrices = {name: (w.to(self.dtype), b.to(self.dtype)) for name, (w, b) in self._matrices().items()}
-        self._exact: dict[str, Linear] = {name: partial(F.linear, weight=w, bias=b) for name, (w, b) in matrices.items()}
-        self._fast = self._rounded(matrices) if self.precision == "int8" else self._exact
+        self._matrices = {name: (w.to(self.dtype), b.to(self.dtype)) for name, (w, b) in self._taken_out().items()}
+        self._exact: dict[str, Linear] = {name: partial(F.linear, weight=w, bias=b) for name, (w, b) in self._matrices.items()}
+        self._fast = None if self.precision == "int8" else self._exact  # rounded when it is first needed: a start should be quick
 
-    def _matrices(self) -> dict[str, tuple[Tensor, Tensor]]:
+    def _taken_out(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Weight and bias of each linear layer, taken out of the weights; those of queries, keys and values are one: their input is one."""
         made = {}
         for layer in range(self.file.dimensions.layers):
@@ -100,7 +100,7 @@ class E5:
         return made
 
     @torch.inference_mode()
-    def _rounded(self, matrices: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Linear]:
+    def _rounded(self) -> dict[str, Linear]:
         """The layers in 8 bits. How large their inputs become is seen on a sample: the largest columns are the same in every text."""
         largest: dict[str, Tensor] = {}
 
@@ -111,8 +111,8 @@ class E5:
 
             return linear
 
-        self._forward([self.token_ids(f"passage: {SAMPLE}")], {name: seen(name) for name in matrices})
-        return {name: Int8Linear(w, b, largest[name]) for name, (w, b) in matrices.items()}
+        self._forward([self.token_ids(f"passage: {SAMPLE}")], {name: seen(name) for name in self._matrices})
+        return {name: Int8Linear(w, b, largest[name]) for name, (w, b) in self._matrices.items()}
 
     def query(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
         """Vectors of questions."""
@@ -120,6 +120,8 @@ class E5:
 
     def passages(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Float32[np.ndarray, "n dim"]:
         """Vectors of passages; `progress` is called with the number of passages done."""
+        with self._lock:
+            self._fast = self._fast or self._rounded()
         return self._encode([f"passage: {text}" for text in texts], self._fast, progress)
 
     def token_ids(self, text: str) -> list[int]:
