@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from hybridlab.llm.gptq import compensation, gptq_quantize, layer_hessian
+from hybridlab.llm.gptq import gptq_quantize
+from hybridlab.llm.hessian import compensation, layer_hessian
 from hybridlab.llm.quantize import absmax_quantize, dequantize, largest_code
 
 

@@ -1,37 +1,12 @@
-"""GPTQ on one layer: round a column, and let the columns that are still free make up for its error.
-
-Symbols: X the layer's inputs, one token a row; H = XᵀX, "hessian", since it is half the second derivative of |X Wᵀ - X Ŵᵀ|² for each
-row of W; U the upper triangular matrix with UᵀU = H⁻¹, whose row j is what column j's error does to the columns behind it.
-"""
+"""GPTQ on one layer: round a column, and let the columns that are still free make up for its error."""
 
 import torch
 from jaxtyping import Float, Float32, Int8
 from torch import Tensor
 
 from hybridlab.exercise import exercise
-from hybridlab.llm.quantize import absmax_quantize, largest_code, require_finite
-
-
-def layer_hessian(x: Float[Tensor, "tokens d_in"]) -> Float[Tensor, "d_in d_in"]:
-    """XᵀX / tokens in float64: how much an error in one weight costs, and which weights can make up for which.
-
-    Raises: ValueError if a number of x is NaN or infinite.
-    """
-    require_finite("x", x)
-    x = x.double()
-    return x.T @ x / len(x)
-
-
-def compensation(hessian: Float[Tensor, "d_in d_in"], damping: float) -> Float[Tensor, "d_in d_in"]:
-    """The upper triangular U with UᵀU = (H + damping · mean of H's diagonal · I)⁻¹, in float64.
-
-    Raises: ValueError if that sum is not positive definite, as when no token ever came.
-    """
-    damped = hessian.double() + damping * hessian.double().diagonal().mean() * torch.eye(len(hessian), dtype=torch.float64)
-    lower, failed = torch.linalg.cholesky_ex(damped)
-    if failed:
-        raise ValueError("the hessian is not positive definite: it needs inputs that are not all zero, and damping above 0")
-    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+from hybridlab.llm.hessian import compensation
+from hybridlab.llm.quantize import absmax_quantize, largest_code
 
 
 @exercise
