@@ -17,9 +17,6 @@ from assistant.store import Store
 from assistant.store.words import search_words
 from hybridlab.rag.fusion import reciprocal_rank_fusion
 
-from capstone.evaluation.languages import translated
-from capstone.evaluation.questions import load
-
 
 class Blind:
     """An encoder to which all texts mean the same: what is found is found by words."""
@@ -175,6 +172,9 @@ def test_a_short_ranking_gets_it_last() -> None:
 
 
 def test_what_was_translated_for_tuning_is_of_the_calibration_part_alone() -> None:
+    from capstone.evaluation.languages import translated  # imports all that an evaluation needs, which takes seconds
+    from capstone.evaluation.questions import load
+
     questions = load()
     asked = translated(questions)
     assert len(asked) > 70
