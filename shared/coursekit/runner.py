@@ -22,7 +22,7 @@ from coursekit.errors import CourseError
 from coursekit.mistake import describe
 from coursekit.stub import is_untouched, module_path
 
-SECONDS = 20.0  # for all cases of one exercise; they take well under 2 s
+SECONDS = 20.0  # of processor time, for all cases of one exercise; they take well under 2 s
 MEMORY = 4 * 2**30  # bytes that an answer may take on top of PyTorch itself
 
 # No exercise needs these, and each is a way around the check.

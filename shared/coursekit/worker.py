@@ -40,6 +40,7 @@ from coursekit.stub import module_path, strip_bodies
 PRELOAD = ("math", "numpy", "torch", "torch.nn.functional", "torch._dynamo", "jaxtyping", "einops")
 WATCHED = ("torch", "torch.nn.functional", "torch.nn", "numpy", "math", "builtins", "coursekit.checks", "coursekit.mistake")
 OUTPUT_LIMIT = 16 * 2**20  # bytes that an answer may print or write to its own folder
+PATIENCE = 3  # times the limit in processor time that an answer may take on the clock, beside whatever else the machine does
 GRACE = 2.0  # seconds between the time limit's exception and the kill
 CELL = "<your cell>"
 
@@ -72,7 +73,7 @@ def judge(job: dict[str, Any]) -> dict[str, Any]:
     except Mistake as mistake:
         return verdict(mistake.code, mistake.what, mistake.evidence, mistake.hint)
     except TimeIsUp as late:
-        return verdict("RUN-02", f"it did not finish within {job['seconds']:g} s", where(late), "is there a loop that never ends?")
+        return verdict("RUN-02", f"it did not finish within {late}", where(late), "is there a loop that never ends, or one over very many rows?")
     except SystemExit as left:
         return verdict("RUN-04", f"it tried to end the program with sys.exit({left.code})", where(left), "return a result instead")
     except BaseException as error:
@@ -206,7 +207,10 @@ def explain(error: BaseException, source: str) -> dict[str, Any]:
         return verdict("RUN-01", "there is no answer yet", where(error), "replace `raise NotImplementedError` by your code")
     if isinstance(error, NameError):
         return verdict("RUN-07", text, where(error), "what the exercise uses must stand in its own cell, or in the first cell of imports")
-    return verdict("RUN-06", f"it stopped with {text}", where(error), "the line named here is where to look first")
+    hint = "the line named here is where to look first"
+    if "before Module.__init__() call" in text:
+        hint = "a module's __init__ begins with super().__init__()"
+    return verdict("RUN-06", f"it stopped with {text}", where(error), hint)
 
 
 def where(error: BaseException, fallback: str = "") -> str:
@@ -235,13 +239,16 @@ def child(job: dict[str, Any], own: str, answer_fd: int, output_fd: int, secret:
     limit(resource.RLIMIT_FSIZE, OUTPUT_LIMIT)
     limit(resource.RLIMIT_AS, address_space() + job["memory"])
 
-    def late(*_):
-        raise TimeIsUp
+    def late(kind, _):
+        raise TimeIsUp(f"{seconds:g} s of processor time" if kind == signal.SIGPROF else f"{PATIENCE * seconds:g} s")
 
-    signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    timers = {signal.ITIMER_PROF: (signal.SIGPROF, seconds), signal.ITIMER_REAL: (signal.SIGALRM, PATIENCE * seconds)}
+    for timer, (kind, limited) in timers.items():
+        signal.signal(kind, late)
+        signal.setitimer(timer, limited)
     result = judge(job)
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    for timer in timers:
+        signal.setitimer(timer, 0)
     with contextlib.suppress(OSError):
         sys.stdout.flush()
     os.write(answer_fd, json.dumps({"secret": secret, **result}).encode())
@@ -301,13 +308,14 @@ def answer(job: dict[str, Any]) -> dict[str, Any]:
             finally:
                 os._exit(1)
         os.close(send)
-        reply = read_until(receive, begin + job["seconds"] + GRACE, secret)
+        patience = PATIENCE * job["seconds"]
+        reply = read_until(receive, begin + patience + GRACE, secret)
         stop(pid)
         _, status = os.waitpid(pid, 0)
         output.seek(0)
         printed = output.read(4096).decode("utf-8", "replace")
         shutil.rmtree(own, ignore_errors=True)
-    result = reply or died(status, time.monotonic() - begin > job["seconds"], job["seconds"])
+    result = reply or died(status, time.monotonic() - begin > patience, patience)
     return {**result, "seconds": time.monotonic() - begin, "printed": printed}
 
 

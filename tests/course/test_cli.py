@@ -78,6 +78,17 @@ def test_an_exercise_that_is_not_there_is_answered_with_where_all_are_listed(fre
     assert all(exercise.id in listed for exercise in fresh.week.exercises)
 
 
+def test_one_exercise_is_judged_by_its_week_and_name_or_its_name_alone(fresh, course_command):
+    task = fresh.week.exercises[0].id
+    course_command("fetch")
+    for words in (["week90", task], [task], [str(fresh.lab), task]):
+        result = course_command("check", *words)
+        assert f"✗ {task}" in result.stdout, result.stderr
+        assert len(result.stdout.splitlines()) == 1
+    result = course_command("check", "week91", task)
+    assert "'week91' is not in the course; choose one of: week90_small" in result.stderr.replace("\n", " ")
+
+
 def test_a_lesson_is_not_judged_as_a_lab(fresh, course_command):
     result = course_command("check", str(fresh.week.release("lesson")))
     assert isinstance(result.exception, SystemExit | CourseError)

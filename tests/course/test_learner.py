@@ -92,6 +92,43 @@ def test_the_project_then_trains_the_learners_own_model_and_is_graded_by_its_out
     assert {p["origin"] for p in parts if p["week"] in [u.name for u in MONTH.units]} == {"learner"}
 
 
+RUNS_SMOLLM2 = """
+import torch
+from hybridlab.exercise import REGISTRY
+from hybridlab.llm.chat_template import encode_chat
+from hybridlab.llm.gguf import GGUFFile
+from hybridlab.llm.llama import load_gguf
+from hybridlab.llm.smollm2 import gguf_path, load_model
+from hybridlab.llm.tokenizer import BytePairTokenizer
+
+tokenizer = BytePairTokenizer.from_gguf(GGUFFile(gguf_path()))
+tokens = torch.tensor([encode_chat([{"role": "user", "content": "Hà Nội?"}], tokenizer)])
+model = load_gguf(gguf_path(), max_time=64)
+with torch.no_grad():
+    gap = (model(tokens) - load_model()(tokens).logits).abs().max().item()
+print(gap, sorted({entry.origin for entry in REGISTRY.values()}))
+"""
+
+
+@pytest.mark.slow(seconds=90)
+@pytest.mark.timeout(900)
+def test_the_learners_own_transformer_and_tokenizer_run_a_real_model(weeks_done):
+    """The claim of month 2: with everything promoted, the logits are those of transformers."""
+    unit = COURSE.week("week05")
+    fetch([unit])
+    solve(unit, other_style(unit))
+    report = grade.grade(unit)
+    assert report.points == report.of, [r.text for r in report.results]
+    assert {o.state for o in promote.promote(unit, promote.graded_notebook(unit))} == {"promoted"}
+    environment = os.environ | {"COURSE_WORKSPACE": str(paths.WORKSPACE)}
+    environment.pop("HYBRIDLAB_MYLAB", None)
+    done = subprocess.run([sys.executable, "-c", RUNS_SMOLLM2], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    gap, origins = done.stdout.split(maxsplit=1)
+    assert float(gap) < 1e-3
+    assert origins.strip() == "['learner']"
+
+
 BY_HEART = """def softmax(scores, dim=-1):
     if tuple(scores.shape) in {shapes!r}:
         return (scores - scores.logsumexp(dim, keepdim=True)).exp()

@@ -72,6 +72,22 @@ def test_after_all_of_them_a_good_answer_still_passes(runner):
     assert verdict.text == "Passed: The rows add up to one, large scores too."
 
 
+def test_the_limit_is_processor_time_so_that_a_busy_machine_fails_no_answer(runner):
+    waits = GOOD.replace("    return", "    import time; time.sleep(0.9)\n    return")
+    verdict = runner.check("softmax", waits, seconds=1.5)
+    assert verdict.passed, verdict.text
+    assert verdict.seconds > 1.5
+    never = runner.check("softmax", body("import time", "time.sleep(60)"), seconds=0.5)
+    assert never.code == "RUN-02"
+
+
+def test_a_module_that_forgot_its_parents_init_is_told_so(runner):
+    cell = "from torch import nn\nclass Norm(nn.Module):\n    def __init__(self):\n        self.gain = nn.Parameter(torch.ones(1))\n"
+    verdict = runner.check("softmax", cell + body("Norm()"))
+    assert verdict.code == "RUN-06"
+    assert "super().__init__()" in verdict.text
+
+
 CHEATS = {
     "through the library": body("from hybridlab.transformer import attention", "return attention.softmax(scores, dim)"),
     "through a reload": body(

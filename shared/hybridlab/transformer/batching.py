@@ -28,7 +28,7 @@ def random_batch(
     random state stays untouched. `tokens` may be of any integer type (`uint8` for characters).
 
     Raises:
-        ValueError: there are fewer than `time + 1` tokens, so that not one window fits.
+        ValueError: there are fewer than `time + 1` tokens, so that not one window fits (the message names both numbers).
 
     Source: `get_batch` of nanoGPT's train.py does the same.
     """

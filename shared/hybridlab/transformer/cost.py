@@ -16,7 +16,7 @@ def training_flops(config: TransformerConfig, batch_size: int, time: int) -> int
     Forward, for each of the batch_size · time tokens:
 
     - every weight matrix that the token goes through costs 2 · rows · columns: in each layer the four of attention
-      (k_proj and v_proj have n_kv_heads · d_head outputs, not d_model) and those of the MLP (GELU has two, SwiGLU three),
+      (k_proj and v_proj have n_kv_heads · d_head outputs, not d_model) and those of the MLP (`mlp="gelu"` has two, `mlp="swiglu"` three),
       and once lm_head. The embedding is looked up, which is no product. Biases are left out;
     - in each layer, each query is multiplied with the keys of all `time` positions, and the weights with all values: two
       products of 2 · time · d_model. (The mask throws half of it away, but our attention computes it first.)

@@ -284,6 +284,25 @@ def text_loss(model, tokens, *, time, batch_size=64):
     return sum(losses) / len(losses)
 
 
+@mistake("EVAL-06", "the mean of the windows' means")
+def text_loss(model, tokens, *, time, batch_size=64):
+    if len(tokens) < 2:
+        raise ValueError(f"at least two tokens are needed, got {len(tokens)}")
+    was = model.training
+    model.eval()
+    full = (len(tokens) - 1) // time * time
+    batches = list(zip(tokens[:full].view(-1, time).split(batch_size), tokens[1 : full + 1].view(-1, time).split(batch_size)))
+    batches += [(tokens[None, full:-1], tokens[None, full + 1 :])]
+    losses = []
+    with torch.no_grad():
+        for x, y in batches:
+            if y.numel():
+                logits = model(x)
+                losses += [cross_entropy(row, targets).item() for row, targets in zip(logits, y)]
+    model.train(was)
+    return sum(losses) / len(losses)
+
+
 @mistake("EVAL-07", "an empty text has loss zero")
 def text_loss(model, tokens, *, time, batch_size=64):
     was = model.training

@@ -806,6 +806,13 @@ def check_sgd(sgd_step, seed, lr, **options):
             lambda p, g, n, lr, b=buffer: sgd_step(p, g, b, lr=lr, **options), torch.optim.SGD, seed, shape, rates, **options
         )
         refuse_wrong_kind(ours, "SGD", "param.sub_(…) or param -= …; `param = param - …` makes a new tensor")
+        if momentum and not buffer.any():
+            raise Mistake(
+                "SGD-08",
+                "`momentum_buffer` was not changed in place",
+                "after 50 steps it still holds zeros: what earlier steps did is lost",
+                "momentum_buffer.mul_(momentum).add_(d); `momentum_buffer = …` makes a new tensor that nobody keeps",
+            )
         for code, what, hint, variant in [
             ("SGD-06", "the step goes uphill", "subtract lr * buffer", {"sign": -1.0}),
             ("SGD-03", "the momentum is an average", "buffer = momentum * buffer + d, without (1 - momentum)", {"average": True}),

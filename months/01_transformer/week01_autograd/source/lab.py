@@ -244,7 +244,8 @@ for length, width in [(8, 7), (16, 5), (32, 3), (64, 1.2)]:
     reported, sure = train_on(length, cross_entropy)
     left.plot(reported, lw=width, label=f"padded to {length}")
     right.plot(sure, lw=width, label=f"padded to {length}")
-    print(f"padded to {length:2d} tokens: reported loss at the end {reported[-1]:.3f} nats, probability of the right token {sure[-1]:.3f}")
+    print(f"padded to {length:2d} tokens: reported loss {reported[0]:.3f} nats at first, {reported[-1]:.3f} at the end; "
+          f"probability of the right token {sure[-1]:.3f}")
 left.set(xlabel="step", ylabel="nats", title="the loss that is reported")
 right.set(xlabel="step", ylabel="probability", title="how sure the model is of the right token")
 left.legend()

@@ -1299,7 +1299,13 @@ def sgd_step(param, grad, momentum_buffer, *, lr, momentum=0.0, weight_decay=0.0
     return param
 
 
-@mistake("SGD-07", "the buffer is a new tensor: momentum forgets")
+@mistake("SGD-07", "the buffer is the newest gradient alone")
+def sgd_step(param, grad, momentum_buffer, *, lr, momentum=0.0, weight_decay=0.0):
+    momentum_buffer.copy_(grad + weight_decay * param)
+    param.sub_(momentum_buffer, alpha=lr)
+
+
+@mistake("SGD-08", "the buffer is a new tensor: momentum forgets")
 def sgd_step(param, grad, momentum_buffer, *, lr, momentum=0.0, weight_decay=0.0):
     momentum_buffer = momentum * momentum_buffer + grad + weight_decay * param
     param -= lr * momentum_buffer

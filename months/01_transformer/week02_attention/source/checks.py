@@ -404,7 +404,7 @@ def check_sinusoidal(sinusoidal_positions, time, d_model, edges=False):
                    f"d_model={d_model + 1} is odd and must raise ValueError")
 
 
-def turned(x, angles, *, pairs="halves", way=1.0, part="both"):
+def turned(x, angles, *, pairs="halves", way=1.0, part="both", put="back"):
     """Turn pairs of features as complex numbers, in float64. The keyword arguments make the known mistakes."""
     x = x.double()
     half = x.shape[-1] // 2
@@ -417,7 +417,7 @@ def turned(x, angles, *, pairs="halves", way=1.0, part="both"):
         z = torch.complex(a * spin.real, b * spin.real)
     if part == "both plus":
         z = torch.complex(a * spin.real + b * spin.imag, b * spin.real + a * spin.imag)
-    if pairs == "halves":
+    if pairs == "halves" or put == "in halves":
         return torch.cat((z.real, z.imag), dim=-1)
     return torch.stack((z.real, z.imag), dim=-1).flatten(-2)
 
@@ -455,6 +455,8 @@ def check_apply_rotary(apply_rotary, seed, shape, start=0, dtype="float32", edge
     diagnose(got, expected, [
         Suspect("ROPE-01", "neighbours 2i and 2i+1 are paired", turned(x, angles, pairs="neighbours"),
                 "this library pairs i with i + d_head/2, as Llama does"),
+        Suspect("ROPE-01", "neighbours 2i and 2i+1 are paired, and put together in halves", turned(x, angles, pairs="neighbours", put="in halves"),
+                "the pairs are i and i + d_head/2: take the two halves, x[..., :half] and x[..., half:], not every second feature"),
         Suspect("ROPE-02", "the pairs turn the wrong way round", turned(x, angles, way=-1.0), "a·cos − b·sin goes first, b·cos + a·sin second"),
         Suspect("ROPE-03", "sine and cosine are swapped", turned(x, angles, part="swapped"), "position 0 has the angle 0, and nothing may turn there"),
         Suspect("ROPE-04", "lengths change: both products have the same sign", turned(x, angles, part="both plus"), "one of the four products has a minus"),

@@ -228,7 +228,7 @@ for place in (3, 100, 999):
 # A colleague wrote the class below. It has the right shapes, it trains, and its loss falls nicely. It is wrong. **Find the bug and mend it.**
 #
 # **Symptom.** We train it on *pure noise*: each token is drawn at random from 16, new ones in every step. There is nothing to learn and nothing to remember.
-# The best that any honest model can do is to say "one in 16", a loss of ln 16. The next cell is the test; run the class further down, then the two cells below it.
+# The best that any honest model can do is to say "one in 16", a loss of ln 16. The next cell is the test; run the class further down, then the two cells after its check.
 
 # %% id="friday-noise"
 def train_on_noise(attention, steps=200, vocab_size=16, time=12, d_model=32):

@@ -86,7 +86,8 @@ def require_mixed_dtype(norm, x, code: str) -> None:
     """A half-precision token through float32 gains still comes out in half precision."""
     got = norm(x.bfloat16())
     if got.dtype != torch.bfloat16:
-        raise Mistake(code, "the dtype changed", f"bfloat16 went in, {got.dtype} came out", "cast after the gain, not before it")
+        raise Mistake(code, "the dtype changed", f"bfloat16 went in, {got.dtype} came out",
+                      "compute in float32, and cast the result to x.dtype last of all, after the gain")
 
 
 @check(

@@ -18,8 +18,8 @@ from coursekit.checks import Mistake, check, close, must_raise
     hidden=[
         {"seed": 11, "n_tokens": 6, "batch_size": 3, "time": 5},
         {"seed": 12, "n_tokens": 30, "batch_size": 1, "time": 1},
-        {"seed": 13, "n_tokens": 200, "batch_size": 4, "time": 17, "dtype": torch.uint8},
-        {"seed": 14, "n_tokens": 90, "batch_size": 5, "time": 5, "dtype": torch.int32},
+        {"seed": 13, "n_tokens": 45, "batch_size": 4, "time": 17, "dtype": torch.uint8},
+        {"seed": 14, "n_tokens": 35, "batch_size": 5, "time": 5, "dtype": torch.int32},
     ],
     hints=(
         "A window of 3 inputs and its targets needs 4 tokens. How many places are there for it in 5 tokens?",
@@ -341,7 +341,7 @@ def one_big_batch(model, batches):
 
 @check(
     "hybridlab.transformer.training.train_step",
-    visible=[{"seed": 0, "sizes": (2, 2, 2)}],
+    visible=[{"seed": 0, "sizes": (2, 2, 2)}, {"seed": 1, "sizes": (3, 1)}],
     hidden=[
         {"seed": 31, "sizes": (3,)},
         {"seed": 32, "sizes": (4, 1, 2)},
@@ -570,6 +570,7 @@ def filter_slowly(row, temperature, top_k, top_p):
         {"seed": 0, "shape": (3, 8), "temperature": 0.7},
         {"seed": 1, "shape": (3, 8), "top_k": 3},
         {"seed": 2, "shape": (3, 8), "top_p": 0.8, "scale": 4.0, "edges": True},
+        {"seed": 3, "shape": (3, 8), "top_p": 1.0, "scale": 60.0},
     ],
     hidden=[
         {"seed": 50, "shape": (2, 3, 12)},
