@@ -73,7 +73,7 @@ def judge(job: dict[str, Any]) -> dict[str, Any]:
     except Mistake as mistake:
         return verdict(mistake.code, mistake.what, mistake.evidence, mistake.hint)
     except TimeIsUp as late:
-        return verdict("RUN-02", f"it did not finish within {late}", where(late), "is there a loop that never ends, or one over very many rows?")
+        return verdict("RUN-02", f"it did not finish within {late}", where(late), "is there a loop that never ends, or over many rows?")
     except SystemExit as left:
         return verdict("RUN-04", f"it tried to end the program with sys.exit({left.code})", where(left), "return a result instead")
     except BaseException as error:
