@@ -1,52 +1,137 @@
-"""Fits the assistant's decision whether there is evidence: a logistic regression on the calibration questions, and on no others."""
+"""Fits the assistant's decision whether there is evidence, on the calibration questions and on no others.
+
+Two stages. A reader learns what an answer is from questions about invented houses (`invented.py`), then from the calibration questions
+with the chunks that were found for them. A logistic regression weighs its judgement against the features of the search; what it sees
+of the reader are judgements about questions that the reader had not seen, or it would trust it too much. Questions that ask nearly
+the same thing are always in one fold.
+"""
 
 from __future__ import annotations
 
+import copy
 import json
+import random
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
-from assistant.knowledge.abstention import Features, features
+from assistant.knowledge.abstention import LEAST_ODDS, Features, features, text_of
 from assistant.knowledge.search import Hit
+from hybridlab.rag.embed import E5
+from hybridlab.rag.reader import Example, Reader, States, token_states, train
+from sklearn.cluster import AgglomerativeClustering
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from capstone.evaluation import metrics
+from capstone.evaluation import invented, metrics
+from capstone.evaluation.measure import place_of
 from capstone.evaluation.questions import Question
 
 FOLDS, SEED = 6, 0
+SAME = 0.07  # distance of two questions' vectors up to which they ask nearly the same
+FURTHER = 100  # questions numbered above are more material to learn from, near misses mostly; the others are mixed like the test part
+INVENTED_PASSAGES, INVENTED_MIXED = 1000, 1500  # texts of the first stage; its pairs that the second goes on seeing
+OTHER_PAGE = 0.3  # the weight of "no answer" for a chunk of a page that isn't named: another page may say it too
 
 
-def fit(found: Sequence[tuple[Question, Sequence[Hit]]]) -> dict:
-    """The model of `abstention.json`: an intercept, a weight for each feature, and the threshold with the best F1 of abstaining,
-    chosen on predictions for questions that the fold's model had not seen.
+@dataclass(frozen=True)
+class Material:
+    """What the reader learns from: states of questions and passages, numbered; of the calibration questions, which examples are whose."""
+
+    questions: list[States]
+    passages: list[States]
+    invented: list[Example]
+    asked: list[list[Example]]
+
+
+def fit(found: Sequence[tuple[Question, Sequence[Hit]]], encoder: E5) -> tuple[dict, Reader]:
+    """The model of `abstention.json` (an intercept, a weight for each feature, and the threshold with the best F1 of abstaining), and
+    the reader. The threshold is chosen on predictions for questions that neither reader nor regression had seen, among those that are
+    mixed like the test part: with as many near misses as the further ones have, it would refuse too much.
 
     Raises ValueError where the questions are not all of the calibration part, or are of one kind only.
     """
     if any(question.split != "calibration" for question, _ in found):
         raise ValueError("a question of the test part was given to the calibration: it would no longer measure anything.")
-    x = np.array([features(question.question, hits).vector() for question, hits in found if hits])
-    y = np.array([question.answerable for question, hits in found if hits])
+    found = [(question, hits) for question, hits in found if hits]
+    y = np.array([question.answerable for question, _ in found])
     if len(set(y.tolist())) < 2:
         raise ValueError("the calibration needs questions with and without an answer.")
+    folds = folds_of(encoder.query([question.question for question, _ in found]), y)
+    reader, unseen = read(material(found, encoder), folds)
+    mixed = np.array([number_of(question) <= FURTHER for question, _ in found])
+    x = np.array([features(q.question, hits, odds).vector() for (q, hits), odds in zip(found, unseen, strict=True)])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=SEED)
-    unseen = cross_val_predict(model, x, y, cv=folds, method="predict_proba")[:, 1]
-    threshold = best_threshold(unseen, y)
-    model.fit(x, y)
+    probabilities = cross_val_predict(model, x, y, cv=folds, method="predict_proba")[:, 1]
+    threshold = best_threshold(probabilities[mixed], y[mixed])
+    return {
+        "features": [field.name for field in fields(Features)],
+        **coefficients(model.fit(x, y)),
+        "threshold": round(threshold, 4),
+        "cross_validated": {
+            "all": cross_validated(probabilities, y, threshold),
+            "mixed like the test part": cross_validated(probabilities[mixed], y[mixed], threshold),
+        },
+    }, reader
+
+
+def folds_of(vectors: np.ndarray, y: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Indices to learn from and to predict, for each fold."""
+    same = AgglomerativeClustering(n_clusters=None, distance_threshold=SAME, metric="cosine", linkage="average").fit_predict(vectors)
+    return list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=SEED).split(vectors, y, same))
+
+
+def material(found: Sequence[tuple[Question, Sequence[Hit]]], encoder: E5) -> Material:
+    """The states of all texts, each made once."""
+    texts, pairs = invented.make(INVENTED_PASSAGES, SEED)
+    asked = list(dict.fromkeys([pair.question for pair in pairs] + [question.question for question, _ in found]))
+    chunks = list(dict.fromkeys(text_of(hit) for _, hits in found for hit in hits))
+    number = {question: i for i, question in enumerate(asked)}
+    place = {text: len(texts) + i for i, text in enumerate(chunks)}
+    return Material(
+        token_states(encoder, asked, question=True),
+        token_states(encoder, texts + chunks, question=False),
+        [Example(number[pair.question], pair.passage, pair.answered) for pair in pairs],
+        [[example_of(question, hit, number[question.question], place[text_of(hit)]) for hit in hits] for question, hits in found],
+    )
+
+
+def example_of(question: Question, hit: Hit, number: int, passage: int) -> Example:
+    answered = place_of(hit.chunk.name, hit.chunk.number, hit.chunk.heading) in question.places
+    return Example(number, passage, answered, 1.0 if answered or not question.answerable else OTHER_PAGE)
+
+
+def read(known: Material, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Reader, np.ndarray]:
+    """A reader that has seen everything, and the best log odds for each calibration question by readers that had not seen it."""
+    first = train(Reader(seed=SEED), known.questions, known.passages, known.invented, epochs=5, rate=3e-3, seed=SEED)
+
+    def second(learned: Sequence[int], seed: int) -> Reader:
+        examples = [example for i in learned for example in known.asked[i]]
+        examples += random.Random(seed).sample(known.invented, min(INVENTED_MIXED, len(known.invented)))
+        return train(copy.deepcopy(first), known.questions, known.passages, examples, epochs=4, rate=1.5e-3, seed=seed)
+
+    unseen = np.full(len(known.asked), LEAST_ODDS)
+    for fold, (learned, held) in enumerate(folds):
+        reader = second(learned.tolist(), fold)
+        for i in held:
+            odds = reader.score(known.questions[known.asked[i][0].question], [known.passages[e.passage] for e in known.asked[i]])
+            unseen[i] = max(LEAST_ODDS, float(odds.max()))
+    return second(range(len(known.asked)), FOLDS), unseen
+
+
+def coefficients(model: Pipeline) -> dict:
+    """Of the regression, for features as they are."""
     scale, regression = model[0], model[1]
     weights = regression.coef_[0] / scale.scale_
     intercept = float(regression.intercept_[0] - (weights * scale.mean_).sum())
-    return {
-        "features": [field.name for field in fields(Features)],
-        "intercept": round(intercept, 6),
-        "weights": [round(float(weight), 6) for weight in weights],
-        "threshold": round(threshold, 4),
-    }
+    return {"intercept": round(intercept, 6), "weights": [round(float(weight), 6) for weight in weights]}
+
+
+def number_of(question: Question) -> int:
+    return int(question.id.rsplit("-", 1)[1])
 
 
 def best_threshold(probabilities: np.ndarray, answerable: np.ndarray) -> float:
@@ -56,6 +141,12 @@ def best_threshold(probabilities: np.ndarray, answerable: np.ndarray) -> float:
     scores = [metrics.detection((probabilities < cut).tolist(), (~answerable).tolist()).f1 for cut in middles]
     widths = np.where(np.isclose(scores, max(scores)), np.diff(cuts), -1.0)
     return float(middles[int(np.argmax(widths))])
+
+
+def cross_validated(probabilities: np.ndarray, answerable: np.ndarray, threshold: float) -> dict[str, float]:
+    """How the model abstains on questions that it had not seen. The threshold has seen those that are mixed like the test part."""
+    measured = metrics.detection((probabilities < threshold).tolist(), (~answerable).tolist())
+    return {"questions": len(answerable), **{name: round(value, 4) for name, value in asdict(measured).items()}}
 
 
 def write(model: dict, path: Path) -> None:

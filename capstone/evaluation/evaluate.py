@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,15 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     knowledge = base.build(home / "assistant", files, handbook.RESTRICTED, REMEMBERED)
     if chosen.calibrate:
         seen = [(q, knowledge.search(base.STAFF, q.question, knowledge.settings.evidence)) for q in questions if q.split == "calibration"]
-        calibrate.write(calibrate.fit(seen), abstention.CALIBRATION)
+        model, reader = calibrate.fit(seen, knowledge.encoder)
+        calibrate.write(model, abstention.CALIBRATION)
+        reader.save(abstention.READER)
         abstention.calibration.cache_clear()
+        abstention.reader.cache_clear()
         console.print(f"calibrated on {len(seen)} questions: {abstention.CALIBRATION.relative_to(REPO)}")
     asked = [question for question in questions if question.split == "test"]
-    found = [measure.evidence(knowledge, question, abstention.is_evidence) for question in asked]
+    decide = partial(abstention.is_evidence, encoder=knowledge.encoder)
+    found = [measure.evidence(knowledge, question, decide) for question in asked]
     result = {
         "questions": counted(questions),
         "documents": sources,

@@ -119,7 +119,7 @@ def serving(home: Path, engine=None, encoder=None, **chosen) -> Iterator[Running
 @pytest.fixture
 def serve(tmp_path, monkeypatch):
     """Start an assistant with the fake models: `serve(engine=…, **settings)`; whatever is found counts as evidence."""
-    monkeypatch.setattr("assistant.orchestrator.is_evidence", lambda question, hits: bool(hits))
+    monkeypatch.setattr("assistant.orchestrator.is_evidence", lambda question, hits, encoder: bool(hits))
     started = []
 
     def start(engine=None, **chosen) -> Running:

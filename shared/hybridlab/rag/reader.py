@@ -1,0 +1,169 @@
+"""A small reader: does a passage hold what a question asks for? Late interaction over E5's token states, with learned importance.
+
+Every token of the question looks for its best counterpart in the passage (ColBERT's MaxSim, arXiv 2004.12832). What is new to it: how
+much a token matters, and how near a counterpart has to be, are read from the token's own state. A city that is asked for and is not
+there lowers the score; "how much" does not. 50,000 numbers, a hundredth of a second for four passages once their states are there.
+
+States are those after DEPTH of E5's 12 layers: words of two languages lie nearer to each other there than at the end, where all
+tokens of a text speak of the whole (as arXiv 2004.08728 found for aligning words).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hybridlab.rag.embed import E5, TOKENS_AT_ONCE
+
+DEPTH = 8  # of E5's layers
+SHARPNESS = 20.0  # of the maximum over a passage's tokens: a soft one, so that the second best learns too
+SLOPE = 8.0  # of a token's gap
+
+States = Float32[np.ndarray, "tokens dim"]
+
+
+@torch.inference_mode()
+def token_states(encoder: E5, texts: Sequence[str], *, question: bool) -> list[States]:
+    """Each text's token states at DEPTH, of length 1, without those of the ends and of E5's prefix. Questions are not rounded to int8."""
+    prefix = "query:" if question else "passage:"
+    layers = encoder._exact if question else encoder._fast
+    first = len(encoder.token_ids(prefix)) - 1
+    tokens = [encoder.token_ids(f"{prefix} {text}") for text in texts]
+    states: list[States] = []
+    while len(states) < len(tokens):
+        batch = [tokens[len(states)]]
+        for row in tokens[len(states) + 1 :]:
+            if sum(map(len, batch)) + len(row) > TOKENS_AT_ONCE:
+                break
+            batch.append(row)
+        lengths = [len(row) for row in batch]
+        with encoder._lock:
+            x = encoder._embed(batch)
+            for layer in range(DEPTH):
+                x = encoder._layer(x, lengths, layers, f"l{layer}")
+        states += [F.normalize(rows.float(), dim=-1)[first:-1].numpy() for rows in x.split(lengths)]
+    return states
+
+
+class Reader(nn.Module):
+    """`width` is the size of the vectors that are compared. Calling it gives log odds that the passage answers the question."""
+
+    def __init__(self, dim: int = 384, width: int = 64, seed: int = 0):
+        super().__init__()
+        start = torch.randn(dim, width, generator=torch.Generator().manual_seed(seed)) / dim**0.5  # one for both: cosines at first
+        self.question, self.passage = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+        self.importance, self.importance_bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(()))
+        self.nearness, self.nearness_bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.tensor(0.5))
+        self.evidence, self.penalty = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(2.0))
+
+    def forward(
+        self,
+        questions: Float[Tensor, "pairs m dim"],
+        real: Bool[Tensor, "pairs m"],
+        passages: Float[Tensor, "passages n dim"],
+        there: Bool[Tensor, "passages n"],
+        which: Tensor,
+    ) -> Float[Tensor, " pairs"]:
+        """Pair i is question i and passage `which[i]`; `real` and `there` are False where a row is filled up."""
+        asked = F.normalize(questions @ self.question, dim=-1)
+        held = F.normalize(passages @ self.passage, dim=-1)[which]
+        likeness = (asked @ held.transpose(1, 2)).masked_fill(~there[which][:, None], -2.0)  # (pairs, m, n)
+        best = torch.logsumexp(likeness * SHARPNESS, dim=-1) / SHARPNESS
+        importance = torch.sigmoid(questions @ self.importance + self.importance_bias) * real
+        gap = F.softplus(SLOPE * (self.nearness_bias + questions @ self.nearness - best)) / SLOPE
+        return 3.0 * (F.softplus(self.evidence) - F.softplus(self.penalty) * (importance * gap).sum(1))
+
+    @torch.inference_mode()
+    def score(self, question: States, passages: Sequence[States]) -> Float32[np.ndarray, " passages"]:
+        """Log odds for each passage that it answers the question; where a text has no token, there is nothing to be read: -inf."""
+        odds = np.full(len(passages), -np.inf, np.float32)
+        kept = [i for i, passage in enumerate(passages) if len(passage)]
+        if len(question) and kept:
+            asked, real = filled([question])
+            held, there = filled([passages[i] for i in kept])
+            count = len(kept)
+            odds[kept] = self(asked.expand(count, -1, -1), real.expand(count, -1), held, there, torch.arange(count)).numpy()
+        return odds
+
+    def save(self, path: Path) -> None:
+        """In float16: 100 KB."""
+        save_file({name: value.half().contiguous() for name, value in self.state_dict().items()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Reader:
+        """Raises FileNotFoundError, and RuntimeError where the file is another model's."""
+        weights = {name: value.float() for name, value in load_file(path).items()}
+        reader = cls(*weights["question"].shape) if "question" in weights else cls()
+        reader.load_state_dict(weights)
+        return reader.eval()
+
+
+def filled(rows: Sequence[States]) -> tuple[Float[Tensor, "rows longest dim"], Bool[Tensor, "rows longest"]]:
+    """Rows of different lengths as one tensor, and where it is real."""
+    tensor = torch.zeros(len(rows), max(1, *map(len, rows)), rows[0].shape[1])
+    there = torch.zeros(tensor.shape[:2], dtype=torch.bool)
+    for i, row in enumerate(rows):
+        tensor[i, : len(row)], there[i, : len(row)] = torch.from_numpy(row), True
+    return tensor, there
+
+
+@dataclass(frozen=True)
+class Example:
+    """Numbers of a question and a passage, whether it is answered there, and how much that counts."""
+
+    question: int
+    passage: int
+    answered: bool
+    weight: float = 1.0
+
+
+def train(
+    reader: Reader,
+    questions: Sequence[States],
+    passages: Sequence[States],
+    examples: Sequence[Example],
+    epochs: int,
+    rate: float,
+    seed: int = 0,
+    at_once: int = 8,
+) -> Reader:
+    """Fit a reader in place by cross entropy (AdamW, one cycle). A batch is `at_once` passages with all of their questions: each
+    passage is projected once for all who ask of it."""
+    torch.manual_seed(seed)
+    chance = random.Random(seed)
+    of_passage: dict[int, list[Example]] = {}
+    for example in examples:
+        of_passage.setdefault(example.passage, []).append(example)
+    order = sorted(of_passage, key=lambda i: (len(passages[i]), i))
+    batches = [order[i : i + at_once] for i in range(0, len(order), at_once)]
+    groups = [
+        {"params": [reader.question, reader.passage], "weight_decay": 0.01},
+        {"params": [reader.importance, reader.nearness], "weight_decay": 0.1},
+        {"params": [p for p in reader.parameters() if p.ndim == 0], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * len(batches))
+    for _ in range(epochs):
+        chance.shuffle(batches)
+        for batch in batches:
+            pairs = [(place, example) for place, i in enumerate(batch) for example in of_passage[i]]
+            asked, real = filled([questions[example.question] for _, example in pairs])
+            held, there = filled([passages[i] for i in batch])
+            odds = reader(asked, real, held, there, torch.tensor([place for place, _ in pairs]))
+            truth = torch.tensor([float(example.answered) for _, example in pairs])
+            weight = torch.tensor([example.weight for _, example in pairs])
+            loss = (F.binary_cross_entropy_with_logits(odds, truth, reduction="none") * weight).sum() / weight.sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return reader.eval()

@@ -1,0 +1,84 @@
+"""The reader: late interaction that tells an answer from a near miss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hybridlab.rag.reader import Example, Reader, filled, token_states, train
+
+DIM = 16
+
+
+def unit(*indices: int) -> np.ndarray:
+    """Token states that are axes: two tokens are the same, or have nothing in common."""
+    return np.eye(DIM, dtype=np.float32)[list(indices)]
+
+
+def test_filling_says_what_is_real() -> None:
+    tensor, there = filled([unit(0, 1), unit(2)])
+    assert tensor.shape == (2, 2, DIM)
+    assert there.tolist() == [[True, True], [True, False]]
+    assert torch.equal(tensor[1, 1], torch.zeros(DIM))
+
+
+def test_what_is_filled_up_changes_no_score() -> None:
+    reader = Reader(DIM, 8)
+    long, short = unit(*range(9)), unit(3, 4)
+    together = reader.score(unit(3, 9), [long, short])
+    apart = [reader.score(unit(3, 9), [passage])[0] for passage in (long, short)]
+    assert together == pytest.approx(apart, abs=1e-5)
+
+
+def test_an_unmet_token_lowers_the_score_and_more_text_never_does() -> None:
+    reader = Reader(DIM, DIM)
+    met, unmet = reader.score(unit(1, 2), [unit(1, 2, 5), unit(1, 6, 5)])
+    assert met > unmet
+    assert reader.score(unit(1, 2), [unit(1, 6, 5, 2)])[0] >= unmet
+
+
+def test_nothing_to_read_is_no_evidence() -> None:
+    reader = Reader(DIM, 8)
+    assert reader.score(unit(), [unit(1)]).tolist() == [-np.inf]
+    assert reader.score(unit(1), [unit(), unit(1)])[0] == -np.inf
+    assert np.isfinite(reader.score(unit(1), [unit(), unit(1)])[1])
+    assert reader.score(unit(1), []).shape == (0,)
+
+
+def trained(seed: int) -> tuple[Reader, list[np.ndarray], list[np.ndarray]]:
+    """Tokens 0 to 3 are words of questions that need no counterpart, 4 to 15 are things that are asked for."""
+    chance = np.random.default_rng(0)
+    questions, passages, examples = [], [], []
+    for number in range(80):
+        things = chance.choice(np.arange(4, DIM), 6, replace=False)
+        passages.append(unit(*things[:4]))
+        for thing, answered in ((things[0], True), (things[4], False)):
+            questions.append(unit(chance.integers(4), chance.integers(4), thing))
+            examples.append(Example(len(questions) - 1, number, answered))
+    return train(Reader(DIM, DIM), questions, passages, examples, epochs=12, rate=0.05, seed=seed), questions, passages
+
+
+def test_it_learns_which_tokens_matter_and_is_the_same_every_time(tmp_path: Path) -> None:
+    reader, questions, passages = trained(seed=1)
+    for number, passage in enumerate(passages):
+        assert reader.score(questions[2 * number], [passage])[0] > 0 > reader.score(questions[2 * number + 1], [passage])[0]
+    again, _, _ = trained(seed=1)
+    assert all(torch.equal(one, other) for one, other in zip(reader.parameters(), again.parameters(), strict=True))
+    reader.save(tmp_path / "reader.safetensors")
+    kept = Reader.load(tmp_path / "reader.safetensors")
+    assert kept.score(questions[0], passages[:3]) == pytest.approx(reader.score(questions[0], passages[:3]), abs=0.05)
+
+
+def test_states_have_neither_ends_nor_prefix() -> None:
+    from hybridlab.rag.embed import E5
+
+    encoder = E5()
+    texts = ["Berlin", "What is the daily allowance in Hue?", ""]
+    for question in (True, False):
+        states = token_states(encoder, texts, question=question)
+        assert [len(rows) for rows in states] == [len(encoder.token_ids(text)) - 2 for text in texts]
+        assert np.linalg.norm(states[1], axis=1) == pytest.approx(1.0, abs=1e-3)
+        alone = token_states(encoder, texts[1:2], question=question)[0]
+        assert np.abs((alone * states[1]).sum(1) - 1.0).max() < 0.02
