@@ -10,7 +10,20 @@ import sys
 
 from hybridlab.runtime import prepare_environment
 
-BENCHMARKS = ("attention", "block", "training", "tokenizer", "llama", "lora", "embedding", "assistant", "grading", "recipes", "notebooks")
+BENCHMARKS = (
+    "attention",
+    "block",
+    "training",
+    "tokenizer",
+    "llama",
+    "lora",
+    "quantize",
+    "embedding",
+    "assistant",
+    "grading",
+    "recipes",
+    "notebooks",
+)
 
 
 def main(names: list[str]) -> None:

