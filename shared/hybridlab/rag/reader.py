@@ -35,10 +35,10 @@ States = Float32[np.ndarray, "tokens dim"]
 def token_states(encoder: E5, texts: Sequence[str], *, question: bool) -> list[States]:
     """Each text's token states at DEPTH, of length 1, without those of the ends and of E5's prefix. Questions are not rounded to int8."""
     prefix = "query:" if question else "passage:"
-    with encoder._lock:
-        if not question:
-            encoder._fast = encoder._fast or encoder._rounded()
-        layers = encoder._exact if question else encoder._fast
+    layers = encoder._exact
+    if not question:
+        with encoder._lock:
+            layers = encoder._fast = encoder._fast or encoder._rounded()
     first = len(encoder.token_ids(prefix)) - 1
     tokens = [encoder.token_ids(f"{prefix} {text}") for text in texts]
     states: list[States] = []
