@@ -1,8 +1,13 @@
 """NF4 against bitsandbytes: levels, codes, blocks, and the way back."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from coursekit.checks import load_checks
 from hybridlab.llm.nf4 import LEVELS, dequantize_nf4, nf4_levels, quantize_nf4
+
+WEEK = Path(__file__).parents[2] / "months" / "02_llm" / "week07_quantisation" / "source"
 
 
 def bitsandbytes_codes(weight: torch.Tensor, block_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -20,6 +25,13 @@ def test_the_levels_are_those_of_bitsandbytes():
     torch.testing.assert_close(levels, bnb.get_4bit_type("nf4", device="cpu"), rtol=0, atol=2e-7)
     assert levels[7] == 0
     assert levels.dtype == torch.float32
+
+
+def test_the_table_that_the_weeks_check_holds_is_that_of_bitsandbytes():
+    import bitsandbytes.functional as bnb
+
+    judge = load_checks(WEEK / "checks.py")["hybridlab.llm.nf4.nf4_levels"].judge
+    judge(lambda: bnb.get_4bit_type("nf4", device="cpu"), tolerance=1e-7)
 
 
 @pytest.mark.parametrize("block_size", [64, 128])

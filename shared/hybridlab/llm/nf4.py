@@ -63,4 +63,4 @@ def dequantize_nf4(
     """
     if len(largest) != -(-len(codes) // block_size) or torch.Size(shape).numel() != len(codes):
         raise ValueError(f"{len(codes)} codes do not fill {len(largest)} blocks of {block_size}, or the shape {tuple(shape)}")
-    return (LEVELS[codes.int()] * largest.repeat_interleave(block_size)[: len(codes)]).view(shape)
+    return (LEVELS.index_select(0, codes.int()) * largest.repeat_interleave(block_size)[: len(codes)]).view(shape)
