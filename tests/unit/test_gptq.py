@@ -4,7 +4,8 @@ import pytest
 import torch
 from hybridlab.llm.gptq import gptq_quantize
 from hybridlab.llm.hessian import compensation, layer_hessian
-from hybridlab.llm.quantize import absmax_quantize, dequantize, largest_code
+from hybridlab.llm.int_codes import largest_code
+from hybridlab.llm.quantize import absmax_quantize, dequantize
 
 
 def layer(rows: int, d_in: int, tokens: int = 300, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

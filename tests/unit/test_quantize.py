@@ -1,15 +1,25 @@
 """Codes and scales against torch's own quantiser and bitsandbytes' int8 matmul; packing; layers in 8 and 4 bits; what is refused."""
 
 import copy
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from hybridlab.llm.int_codes import largest_code, unpack_int4
 from hybridlab.llm.perplexity import bits_per_weight, block_linears, changed_weights, perplexity, rounded
-from hybridlab.llm.quantize import absmax_quantize, dequantize, largest_code, outlier_matmul, pack_int4, unpack_int4
+from hybridlab.llm.quantize import absmax_quantize, dequantize, outlier_matmul, pack_int4
 from hybridlab.llm.quantized_linear import QuantizedLinear, quantize_linears
 from hybridlab.transformer.config import TransformerConfig
 from hybridlab.transformer.model import MiniTransformer
 from torch import nn
+
+WEEK = Path(__file__).parents[2] / "months" / "02_llm" / "week07_quantisation" / "source"
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -169,3 +179,18 @@ def test_bits_per_weight_count_the_scales():
     assert bits_per_weight(576, 8, 576) == pytest.approx(8 + 32 / 576)
     assert bits_per_weight(576, 4, 64) == 4.5
     assert bits_per_weight(100, 4, 64) == pytest.approx(4 + 64 / 100)  # the short group has a whole scale
+
+
+def test_a_promoted_exercise_is_used_whichever_module_is_imported_first(tmp_path: Path):
+    """Promoted code brings the lab's import cell along: it must not ask for a module that is just being imported."""
+    cell = re.search(r'^# %% id="imports"\n(.*?)^# %%', (WEEK / "lab.py").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    promoted = tmp_path / "hybridlab" / "llm" / "quantize" / "absmax_quantize.py"
+    promoted.parent.mkdir(parents=True)
+    promoted.write_text(cell[1] + "\ndef absmax_quantize(weight, bits, group_size):\n    return 'mine'\n", "utf-8")
+    record = {"source_sha256": hashlib.sha256(promoted.read_bytes()).hexdigest(), "checks": "none", "checks_sha256": ""}
+    (tmp_path / "library.json").write_text(json.dumps({"hybridlab.llm.quantize.absmax_quantize": record}), "utf-8")
+    first = "import hybridlab.llm.{}\nfrom hybridlab.llm.quantize import absmax_quantize\nprint(absmax_quantize(0, 0, 0))"
+    for module in ("hessian", "gptq"):
+        environment = {**os.environ, "HYBRIDLAB_MYLAB": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", first.format(module)], env=environment, capture_output=True, text=True)
+        assert done.stdout.strip() == "mine", done.stderr

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from hybridlab.exercise import exercise
 from hybridlab.llm.hessian import compensation
-from hybridlab.llm.quantize import absmax_quantize, largest_code
+from hybridlab.llm.int_codes import largest_code
+from hybridlab.llm.quantize import absmax_quantize
 
 
 @exercise

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybridlab.llm.quantize import require_finite
+from hybridlab.llm.int_codes import require_finite
 
 
 def layer_hessian(x: Float[Tensor, "tokens d_in"]) -> Float[Tensor, "d_in d_in"]:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from hybridlab.exercise import exercise
-from hybridlab.llm.quantize import require_finite
+from hybridlab.llm.int_codes import require_finite
 
 
 @exercise

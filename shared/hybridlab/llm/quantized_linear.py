@@ -4,8 +4,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybridlab.llm.int_codes import unpack_int4
 from hybridlab.llm.perplexity import block_linears
-from hybridlab.llm.quantize import absmax_quantize, dequantize, pack_int4, unpack_int4
+from hybridlab.llm.quantize import absmax_quantize, dequantize, pack_int4
 
 
 class QuantizedLinear(nn.Module):

@@ -27,13 +27,13 @@ from jaxtyping import Float, Float32, Int8, UInt8
 from torch import Tensor
 
 from hybridlab.llm.hessian import compensation
-from hybridlab.llm.quantize import largest_code, require_finite
+from hybridlab.llm.int_codes import largest_code, require_finite
 
 # %% id="setup"
 import matplotlib.pyplot as plt
 from coursekit.notebook import compare, seed_everything
 from hybridlab.llm.hessian import layer_hessian
-from hybridlab.llm.quantize import unpack_int4
+from hybridlab.llm.int_codes import unpack_int4
 from hybridlab.runtime import set_threads
 
 seed_everything(7)
