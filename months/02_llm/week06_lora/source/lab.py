@@ -232,27 +232,19 @@ print(f"{sum(len(e.tokens) for e in examples)} tokens: padded {padded} places, p
 # **The symptom, drawn.** A tiny Transformer learns to count: 3 4 5 6 … It trains with the loss above, and then writes on by itself.
 
 # %% id="symptom"
-class Counter(nn.Module):
-    """A MiniTransformer whose last hidden states and head can be had apart."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = MiniTransformer(TransformerConfig.llama(20, d_model=32, n_layers=1, n_heads=2, max_time=16, tie_embeddings=False))
-        self.head, self.body.lm_head = self.body.lm_head, nn.Identity()
-
-
 torch.manual_seed(0)
-counter, losses = Counter(), []
-optimizer = torch.optim.AdamW(counter.parameters(), lr=1e-2)
+body, losses = MiniTransformer(TransformerConfig.llama(20, d_model=32, n_layers=1, n_heads=2, max_time=16, tie_embeddings=False)), []
+head, body.lm_head = body.lm_head, nn.Identity()  # the last hidden states and the head apart
+optimizer = torch.optim.AdamW([*body.parameters(), *head.parameters()], lr=1e-2)
 for _ in range(120):
     tokens = (torch.randint(20, (16, 1)) + torch.arange(10)) % 20
-    loss = answer_loss(counter.body(tokens), counter.head, tokens)
+    loss = answer_loss(body(tokens), head, tokens)
     optimizer.zero_grad(), loss.backward(), optimizer.step()
     losses.append(loss.item())
 written = [3, 4, 5]
 with torch.no_grad():
     while len(written) < 12:
-        written.append(counter.head(counter.body(torch.tensor([written]))[0, -1]).argmax().item())
+        written.append(head(body(torch.tensor([written]))[0, -1]).argmax().item())
 figure, axes = plt.subplots(figsize=(6.5, 2.6))
 axes.plot(losses)
 axes.set(xlabel="step", ylabel="loss, nats", title=f"given 3 4 5, it writes {' '.join(map(str, written[3:]))}")

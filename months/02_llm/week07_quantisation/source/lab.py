@@ -126,8 +126,8 @@ print("unpacked, the codes are the same:", torch.equal(unpack_int4(packed, 576),
 # **Worked example**, with four levels on a side in place of eight:
 
 # %% id="nf4-example"
-p = (31 / 32 + 29 / 30) / 2
-points = torch.linspace(p, 0.5, 5, dtype=torch.float64)
+outermost = (31 / 32 + 29 / 30) / 2
+points = torch.linspace(outermost, 0.5, 5, dtype=torch.float64)
 print("probabilities", points, " the last one dropped")
 print("quantiles    ", torch.special.ndtri(points[:-1]), " falling")
 print("divided      ", torch.special.ndtri(points[:-1]) / torch.special.ndtri(points[0]))
