@@ -181,6 +181,7 @@ def test_the_best_threshold_lies_in_the_widest_gap() -> None:
 # ---------------------------------------------------------------- the assistant, on the handbook
 
 
+@pytest.mark.slow(seconds=10)
 def test_retrieval_holds_its_floors_on_the_handbook(knowledge: Knowledge, company: list[Path]) -> None:
     asked = [question for question in of_company(company) if question.kind != "crossed"]
     measured = measure.retrieval(knowledge, asked)
@@ -189,6 +190,7 @@ def test_retrieval_holds_its_floors_on_the_handbook(knowledge: Knowledge, compan
         assert measured["fused"][language]["recall@1"] >= 0.85
 
 
+@pytest.mark.slow(seconds=20)
 def test_every_quote_is_verbatim_and_most_first_pages_are_right(knowledge: Knowledge, company: list[Path]) -> None:
     asked = [question for question in of_company(company) if question.kind != "crossed"]
     found = [measure.evidence(knowledge, question, lambda *_: True) for question in asked]

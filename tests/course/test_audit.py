@@ -19,6 +19,7 @@ def found() -> dict:
     return audit()
 
 
+@pytest.mark.slow(seconds=10)
 def test_counts_are_those_of_the_files(found: dict) -> None:
     masters = [path.read_text("utf-8") for path in paths.MONTHS.glob("*/*/source/*.py")]
     labs = [path.read_text("utf-8") for path in paths.MONTHS.glob("*/*/source/lab.py")]
@@ -45,6 +46,7 @@ def test_months_add_up_to_the_whole(found: dict) -> None:
             assert month[key] == sum(unit[key] for unit in month["units"].values())
 
 
+@pytest.mark.slow(seconds=10)
 def test_a_changed_release_is_out_of_step(tmp_path: Path) -> None:
     months = tmp_path / "months"
     source = next(iter(sorted(paths.MONTHS.iterdir())))
@@ -56,6 +58,7 @@ def test_a_changed_release_is_out_of_step(tmp_path: Path) -> None:
     assert not count_week(week).in_step
 
 
+@pytest.mark.slow(seconds=10)
 def test_json_is_what_a_program_can_read(found: dict) -> None:
     done = subprocess.run([sys.executable, "-m", "coursekit.cli", "audit", "--json"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["by_month"].keys() == found["by_month"].keys()

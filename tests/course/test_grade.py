@@ -42,6 +42,7 @@ def by_id(report):
     return {result.exercise.id: result for result in report.results}
 
 
+@pytest.mark.slow(seconds=20)
 def test_a_learner_grades_sees_points_and_mistakes_mends_and_sees_more(fresh):
     fetch([fresh.week])
     first = grade(fresh.week)

@@ -75,6 +75,7 @@ def test_what_passes_is_installed_with_its_record_and_unanswered_exercises_stay(
     assert not promoted_path(mylab, SCHEDULE).exists()
 
 
+@pytest.mark.slow(seconds=10)
 def test_a_refusal_names_the_mistake_and_changes_nothing(notebook, mylab):
     promote.promote(WEEK, notebook(**ANSWERS), mylab=mylab)
     before = {path: path.read_bytes() for path in mylab.rglob("*") if path.is_file()}
@@ -91,6 +92,7 @@ def test_a_refusal_names_the_mistake_and_changes_nothing(notebook, mylab):
     assert {path: path.read_bytes() for path in mylab.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow(seconds=10)
 def test_code_that_passes_the_visible_check_by_hard_coding_is_refused(notebook, mylab):
     from coursekit.runner import Runner
 
@@ -116,6 +118,7 @@ def test_a_notebook_without_answers_is_answered_with_a_sentence(notebook, mylab)
         promote.promote(WEEK, notebook(schedule="def warmup_cosine(step):\n    raise NotImplementedError"), mylab=mylab)
 
 
+@pytest.mark.slow(seconds=10)
 def test_an_interrupted_install_leaves_the_version_before(notebook, mylab, monkeypatch):
     promote.promote(WEEK, notebook(softmax=ANSWERS["softmax"]), only=[WEEK.exercise("softmax")], mylab=mylab)
     before = promoted_path(mylab, SOFTMAX).read_text()
@@ -149,6 +152,7 @@ def point_records_at(mylab: Path, changed: course.Course) -> None:
     promote.write_records(mylab, {s: r | {"checks": str(checks)} for s, r in every.items()})
 
 
+@pytest.mark.slow(seconds=10)
 def test_when_checks_change_promoted_code_that_still_passes_is_used_again(notebook, mylab, tmp_path):
     promote.promote(WEEK, notebook(**ANSWERS), mylab=mylab)
     changed = changed_course(tmp_path, "The mean square is one.", "The mean square is 1.")
@@ -159,6 +163,7 @@ def test_when_checks_change_promoted_code_that_still_passes_is_used_again(notebo
     assert verify(changed, mylab) == []
 
 
+@pytest.mark.slow(seconds=10)
 def test_when_checks_change_promoted_code_that_fails_is_set_aside_and_kept(notebook, mylab, tmp_path):
     promote.promote(WEEK, notebook(**ANSWERS), mylab=mylab)
     changed = changed_course(tmp_path, 'torch.ones(3), "SMALL-21"', '2 * torch.ones(3), "SMALL-21"')
