@@ -139,7 +139,7 @@ print("divided      ", torch.special.ndtri(points[:-1]) / torch.special.ndtri(po
 
 # %% id="nf4-plot"
 figure, axis = plt.subplots(figsize=(7, 2.6), layout="constrained")
-axis.hist(torch.randn(200_000).numpy() / torch.special.ndtri(torch.tensor(p)).item(), bins=300, range=(-1.4, 1.4), color="lightsteelblue", label="normal weights")
+axis.hist(torch.randn(200_000).numpy() / torch.special.ndtri(torch.tensor(outermost)).item(), bins=300, range=(-1.4, 1.4), color="lightsteelblue", label="normal weights")
 axis.vlines(nf4_levels(), 0, 1500, color="tab:red", label="your levels")
 axis.set(xlabel="weight / largest of its block", ylabel="how many", title="close together where the weights are")
 legend = axis.legend()
