@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hybridlab.rag import embed, int8
 from hybridlab.rag.e5_file import DamagedModel
 from hybridlab.rag.embed import E5, SPECIAL
@@ -22,6 +23,15 @@ PASSAGES = [
 ALLOWED = {"float32": 0.001, "bfloat16": 0.002, "int8": 0.01}
 
 
+def given(precision: embed.Precision) -> embed.Precision:
+    """The precision; on a processor without 8-bit kernels, in place of integers, what E5 chooses there by itself: floats."""
+    if precision == "int8" and not embed.int8_is_fast():
+        chosen = E5().precision
+        assert chosen == embed.fastest() != "int8"
+        return chosen
+    return precision
+
+
 @pytest.fixture(scope="module")
 def theirs() -> np.ndarray:
     return np.asarray(Theirs(num_threads=1).passage(PASSAGES))
@@ -34,9 +44,7 @@ def exact() -> E5:
 
 @pytest.mark.parametrize("precision", ALLOWED)
 def test_passages_are_those_of_the_packages_own_engine(theirs: np.ndarray, precision: embed.Precision):
-    if precision == "int8" and not embed.int8_is_fast():
-        pytest.skip("this processor has no 8-bit kernels in PyTorch, and is not given any")
-    vectors = E5(precision=precision).passages(PASSAGES)
+    vectors = E5(precision=given(precision)).passages(PASSAGES)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert (vectors * theirs).sum(1).min() > 1 - ALLOWED[precision]
@@ -67,11 +75,41 @@ def test_a_processor_without_an_instruction_falls_back(monkeypatch: pytest.Monke
     assert embed.fastest() == chosen
 
 
+@pytest.mark.parametrize(("engines", "capability"), [([], "AVX2"), (["x86"], "DEFAULT")])
+def test_without_8_bit_kernels_passages_are_embedded_in_floats(
+    theirs: np.ndarray, monkeypatch: pytest.MonkeyPatch, engines: list[str], capability: str
+):
+    """As PyTorch says it of such a processor: nothing is rounded, and nothing asks for a kernel that is not there."""
+    monkeypatch.setattr(type(torch.backends.quantized), "supported_engines", engines)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(embed, "Int8Linear", None)
+    assert not embed.int8_is_fast()
+    assert given("int8") == "float32"
+    assert (E5().passages(PASSAGES) * theirs).sum(1).min() > 1 - ALLOWED["float32"]
+
+
 def test_bringing_the_largest_columns_down_is_what_makes_integers_near(theirs: np.ndarray, monkeypatch: pytest.MonkeyPatch):
-    if not embed.int8_is_fast():
-        pytest.skip("this processor has no 8-bit kernels in PyTorch, and is not given any")
+    precision = given("int8")
     monkeypatch.setattr(int8, "LARGE", 0)
-    assert (E5(precision="int8").passages(PASSAGES) * theirs).sum(1).min() < 1 - ALLOWED["int8"]
+    least = (E5(precision=precision).passages(PASSAGES) * theirs).sum(1).min()
+    assert least < 1 - ALLOWED["int8"] if precision == "int8" else least > 1 - ALLOWED[precision]  # floats have no need of it
+
+
+def test_states_have_neither_ends_nor_prefix_and_those_of_the_last_layer_are_the_vectors(exact: E5):
+    texts = ["Berlin", "What is the daily allowance in Hue?", ""]
+    for encoder in (exact, E5(precision=given("int8"))):
+        for question in (True, False):
+            states = encoder.token_states(texts, 8, question=question)
+            assert [len(rows) for rows in states] == [len(encoder.token_ids(text)) - 2 for text in texts]
+            assert np.linalg.norm(states[1], axis=1) == pytest.approx(1.0, abs=1e-3)
+            alone = encoder.token_states(texts[1:2], 8, question=question)[0]
+            assert np.abs((alone * states[1]).sum(1) - 1.0).max() < 0.02
+    mean = exact.token_states(texts[1:2], 12, question=False)[0].mean(0)
+    assert mean @ exact.passages(texts[1:2])[0] / np.linalg.norm(mean) > 0.99
+    with pytest.raises(ValueError, match="13"):
+        exact.token_states(texts, 13, question=True)
+    assert exact.token_states([], 8, question=True) == []
 
 
 def test_no_text_forges_a_special_token(exact: E5):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hybridlab.rag.reader import Example, Reader, filled, token_states, train
+from hybridlab.rag.reader import Example, Reader, filled, train
 
 DIM = 16
 
@@ -69,16 +69,3 @@ def test_it_learns_which_tokens_matter_and_is_the_same_every_time(tmp_path: Path
     reader.save(tmp_path / "reader.safetensors")
     kept = Reader.load(tmp_path / "reader.safetensors")
     assert kept.score(questions[0], passages[:3]) == pytest.approx(reader.score(questions[0], passages[:3]), abs=0.05)
-
-
-def test_states_have_neither_ends_nor_prefix() -> None:
-    from hybridlab.rag.embed import E5
-
-    encoder = E5()
-    texts = ["Berlin", "What is the daily allowance in Hue?", ""]
-    for question in (True, False):
-        states = token_states(encoder, texts, question=question)
-        assert [len(rows) for rows in states] == [len(encoder.token_ids(text)) - 2 for text in texts]
-        assert np.linalg.norm(states[1], axis=1) == pytest.approx(1.0, abs=1e-3)
-        alone = token_states(encoder, texts[1:2], question=question)[0]
-        assert np.abs((alone * states[1]).sum(1) - 1.0).max() < 0.02

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,7 @@ from hybridlab.rag.int8 import Int8Linear, int8_is_fast
 
 LONGEST = 512  # tokens; what lies beyond is not seen
 TOKENS_AT_ONCE = 2048  # of a batch
+QUESTION, PASSAGE = "query: ", "passage: "  # what E5 was trained to see before a text
 SAMPLE = "See /usr/share/doc and https://www.debian.org/; copyright (c) 2024. Gói phần mềm phải tuân theo chính sách."
 Precision = Literal["bfloat16", "int8", "float32"]
 Linear = Callable[[Tensor], Tensor]
@@ -74,6 +75,18 @@ def fastest() -> Precision:
     return "bfloat16" if native_bfloat16() else "int8" if int8_is_fast() else "float32"
 
 
+def batches(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Where each batch of texts begins and ends: as many as have TOKENS_AT_ONCE tokens together, and one at least."""
+    start = held = 0
+    for end, length in enumerate(lengths):
+        if end > start and held + length > TOKENS_AT_ONCE:
+            yield start, end
+            start, held = end, 0
+        held += length
+    if lengths:
+        yield start, len(lengths)
+
+
 class E5:
     """The encoder. Thread-safe: calls share the weights, and one call computes at a time. `precision` is that of passages."""
 
@@ -111,18 +124,42 @@ class E5:
 
             return linear
 
-        self._forward([self.token_ids(f"passage: {SAMPLE}")], {name: seen(name) for name in self._matrices})
+        self._forward([self.token_ids(f"{PASSAGE}{SAMPLE}")], {name: seen(name) for name in self._matrices})
         return {name: Int8Linear(w, b, largest[name]) for name, (w, b) in self._matrices.items()}
 
     def query(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
         """Vectors of questions."""
-        return self._encode([f"query: {text}" for text in texts], self._exact)
+        return self._encode([f"{QUESTION}{text}" for text in texts], self._exact)
 
     def passages(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Float32[np.ndarray, "n dim"]:
         """Vectors of passages; `progress` is called with the number of passages done."""
+        return self._encode([f"{PASSAGE}{text}" for text in texts], self._quick(), progress)
+
+    @torch.inference_mode()
+    def token_states(self, texts: Sequence[str], depth: int, *, question: bool) -> list[Float32[np.ndarray, "tokens dim"]]:
+        """Each text's token states after `depth` of the layers, of length 1, without those of the ends and of E5's prefix.
+
+        As with the vectors, passages are rounded to the encoder's precision and questions are not rounded to integers.
+        Raises ValueError where there is no such depth.
+        """
+        if not 0 <= depth <= self.file.dimensions.layers:
+            raise ValueError(f"depth is {depth}, and E5 has {self.file.dimensions.layers} layers: give 0 to {self.file.dimensions.layers}")
+        prefix, layers = (QUESTION, self._exact) if question else (PASSAGE, self._quick())
+        first = len(self.token_ids(prefix.rstrip())) - 1
+        tokens = [self.token_ids(f"{prefix}{text}") for text in texts]
+        states: list[np.ndarray] = []
+        for start, end in batches(list(map(len, tokens))):
+            with self._lock:
+                x = self._states(tokens[start:end], layers, depth)
+            rows = x.float().split([len(row) for row in tokens[start:end]])
+            states += [F.normalize(row, dim=-1)[first:-1].numpy() for row in rows]
+        return states
+
+    def _quick(self) -> dict[str, Linear]:
+        """The layers that read passages, rounded when they are first needed."""
         with self._lock:
             self._fast = self._fast or self._rounded()
-        return self._encode([f"passage: {text}" for text in texts], self._fast, progress)
+            return self._fast
 
     def token_ids(self, text: str) -> list[int]:
         """Token ids with both ends; the names of special tokens are taken out of the text, so that no text can forge one."""
@@ -134,26 +171,25 @@ class E5:
         self, texts: Sequence[str], layers: dict[str, Linear], progress: Callable[[int], None] | None = None
     ) -> Float32[np.ndarray, "n dim"]:
         tokens = [self.token_ids(text) for text in texts]
-        vectors, done = np.zeros((len(texts), self.dim), np.float32), 0
-        while done < len(tokens):
-            end, held = done + 1, len(tokens[done])
-            while end < len(tokens) and held + len(tokens[end]) <= TOKENS_AT_ONCE:
-                held += len(tokens[end])
-                end += 1
+        vectors = np.zeros((len(texts), self.dim), np.float32)
+        for start, end in batches(list(map(len, tokens))):
             with self._lock:
-                vectors[done:end] = self._forward(tokens[done:end], layers).numpy()
-            done = end
+                vectors[start:end] = self._forward(tokens[start:end], layers).numpy()
             if progress:
-                progress(done)
+                progress(end)
         return vectors
 
     def _forward(self, tokens: list[list[int]], layers: dict[str, Linear]) -> Float[Tensor, "batch dim"]:
+        x = self._states(tokens, layers, self.file.dimensions.layers)
+        return F.normalize(torch.stack([states.float().mean(0) for states in x.split([len(row) for row in tokens])]), dim=-1)
+
+    def _states(self, tokens: list[list[int]], layers: dict[str, Linear], depth: int) -> Float[Tensor, "tokens dim"]:
         """The texts stand one after the other in one long row, so nothing is filled up; only attention looks at each by itself."""
         lengths = [len(row) for row in tokens]
-        x = self._embed(tokens)  # (sum of lengths, dim)
-        for layer in range(self.file.dimensions.layers):
+        x = self._embed(tokens)
+        for layer in range(depth):
             x = self._layer(x, lengths, layers, f"l{layer}")
-        return F.normalize(torch.stack([states.float().mean(0) for states in x.split(lengths)]), dim=-1)
+        return x
 
     def _embed(self, tokens: list[list[int]]) -> Float[Tensor, "tokens dim"]:
         words = torch.from_numpy(self.file.embed(np.concatenate(tokens)))

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.rag.embed import E5, TOKENS_AT_ONCE
+from hybridlab.rag.embed import E5
 
 DEPTH = 8  # of E5's layers
 SHARPNESS = 20.0  # of the maximum over a passage's tokens: a soft one, so that the second best learns too
@@ -31,30 +31,9 @@ SLOPE = 8.0  # of a token's gap
 States = Float32[np.ndarray, "tokens dim"]
 
 
-@torch.inference_mode()
 def token_states(encoder: E5, texts: Sequence[str], *, question: bool) -> list[States]:
-    """Each text's token states at DEPTH, of length 1, without those of the ends and of E5's prefix. Questions are not rounded to int8."""
-    prefix = "query:" if question else "passage:"
-    layers = encoder._exact
-    if not question:
-        with encoder._lock:
-            layers = encoder._fast = encoder._fast or encoder._rounded()
-    first = len(encoder.token_ids(prefix)) - 1
-    tokens = [encoder.token_ids(f"{prefix} {text}") for text in texts]
-    states: list[States] = []
-    while len(states) < len(tokens):
-        batch = [tokens[len(states)]]
-        for row in tokens[len(states) + 1 :]:
-            if sum(map(len, batch)) + len(row) > TOKENS_AT_ONCE:
-                break
-            batch.append(row)
-        lengths = [len(row) for row in batch]
-        with encoder._lock:
-            x = encoder._embed(batch)
-            for layer in range(DEPTH):
-                x = encoder._layer(x, lengths, layers, f"l{layer}")
-        states += [F.normalize(rows.float(), dim=-1)[first:-1].numpy() for rows in x.split(lengths)]
-    return states
+    """What the reader sees of each text."""
+    return encoder.token_states(texts, DEPTH, question=question)
 
 
 class Reader(nn.Module):
