@@ -72,6 +72,7 @@ export const TEXTS = {
     failed_unknown: "The assistant says: {message}",
 
     "flag_hidden-text": "It holds text that readers don't see. No answer uses it.",
+    "flag_cut-line": "A line runs over the page's edge, and its end can't be seen: page {value}. No answer uses that end.",
     flag_instructions: "It gives instructions to a machine. They are quoted as data and never followed.",
     "flag_hidden-instructions": "Its hidden text gives instructions to a machine. No answer uses it.",
     flag_macros: "It holds macros (program code). They were not run.",
@@ -152,6 +153,7 @@ export const TEXTS = {
     failed_unknown: "Trợ lý cho biết: {message}",
 
     "flag_hidden-text": "Có văn bản mà người đọc không thấy. Không câu trả lời nào dùng đến nó.",
+    "flag_cut-line": "Có dòng chữ chạy quá mép trang nên không thấy phần cuối: trang {value}. Không câu trả lời nào dùng phần đó.",
     flag_instructions: "Có câu ra lệnh cho máy. Chúng chỉ được trích dẫn như dữ liệu và không bao giờ được làm theo.",
     "flag_hidden-instructions": "Văn bản ẩn của nó ra lệnh cho máy. Không câu trả lời nào dùng đến nó.",
     flag_macros: "Có macro (mã chương trình). Chúng không được chạy.",

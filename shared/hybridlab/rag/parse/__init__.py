@@ -61,8 +61,9 @@ def _reader(kind: str) -> Callable[[Path, Limits], Parsed]:
 
 def _flags(parsed: Parsed, kind: str, claimed: str) -> tuple[str, ...]:
     flags = []
-    if any(page.hidden for page in parsed.pages):
+    if any(not span.cut for page in parsed.pages for span in page.hidden):
         flags.append("hidden-text")
+    flags += [f"cut-line:{page.number}" for page in parsed.pages if any(span.cut for span in page.hidden)]
     if kind == DOCM:
         flags.append("macros")
     if claimed and claimed != kind and {claimed, kind} != {DOCX, DOCM}:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .types import DocumentError, Heading, Limits, Page, Span, TableSpan
+from .types import DocumentError, Heading, HiddenSpan, Limits, Page, Span, TableSpan
 
 #: Characters that show nothing but break words, searches and quotes: zero-width, joiners of no script here, bidi controls.
 _DROPPED = dict.fromkeys([0xAD, 0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF, 0xFFFE, 0xFFFF])
@@ -45,8 +45,10 @@ def clean(text: str) -> tuple[str, str]:
     return text, smuggled
 
 
-def compose(blocks: Iterable[Block], hidden: Iterable[str] = (), *, number: int | None, heading: tuple[str, ...] = ()) -> Page:
-    """A page of ``blocks``, with a blank line between any two, then the ``hidden`` texts, one a line."""
+def compose(
+    blocks: Iterable[Block], hidden: Iterable[str] = (), cut: Iterable[str] = (), *, number: int | None, heading: tuple[str, ...] = ()
+) -> Page:
+    """A page of ``blocks``, with a blank line between any two, then the ``hidden`` texts and the ``cut`` ends of lines, one a line."""
     length, parts = 0, list[str]()
     tables: list[Span] = []
     headings: list[Heading] = []
@@ -66,13 +68,13 @@ def compose(blocks: Iterable[Block], hidden: Iterable[str] = (), *, number: int 
         if block.header is not None:
             tables.append(TableSpan(start, length, clean(block.header)[0].strip()))
     page = "\n\n".join(parts)
-    spans: list[Span] = []
-    for piece in [*hidden, *concealed]:
+    spans: list[HiddenSpan] = []
+    for piece, is_cut in [*((one, False) for one in (*hidden, *concealed)), *((one, True) for one in cut)]:
         visible, smuggled = clean(piece)
         piece = " ".join(f"{visible} {smuggled}".split())
         if any(char.isalnum() for char in piece):
             page += "\n" if spans else "\n\n" if page else ""
-            spans.append(Span(len(page), len(page) + len(piece)))
+            spans.append(HiddenSpan(len(page), len(page) + len(piece), is_cut))
             page += piece
     return Page(number, heading, page, tuple(tables), tuple(spans), tuple(headings))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import Progress
-from .types import DocumentError, Heading, Limits, Page, Parsed, Span, TableSpan
+from .types import DocumentError, Heading, HiddenSpan, Limits, Page, Parsed, TableSpan
 
 SECONDS = 120.0
 MEMORY = 2 * 2**30  # bytes of address space
@@ -69,7 +69,7 @@ def from_json(data: dict[str, Any]) -> Parsed:
             tuple(page["heading"]),
             page["text"],
             tuple(TableSpan(**table) for table in page["tables"]),
-            tuple(Span(**span) for span in page["hidden"]),
+            tuple(HiddenSpan(**span) for span in page["hidden"]),
             tuple(Heading(heading["start"], tuple(heading["path"])) for heading in page["headings"]),
         )
         for page in data["pages"]

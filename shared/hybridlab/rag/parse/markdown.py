@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from .compose import hold_text_limit
 from .html import html_sections
 from .text import read_text
-from .types import Limits, Page, Parsed, Span
+from .types import HiddenSpan, Limits, Page, Parsed
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _TITLE = re.compile(r"^title:[ \t]*[\"']?(.+?)[\"']?[ \t]*$", re.MULTILINE)
@@ -36,6 +36,6 @@ def _with_hidden(page: Page, comments: list[str]) -> Page:
     text, spans = page.text, list(page.hidden)
     for comment in filter(None, comments):
         text += "\n" if spans else "\n\n" if text else ""
-        spans.append(Span(len(text), len(text) + len(comment)))
+        spans.append(HiddenSpan(len(text), len(text) + len(comment)))
         text += comment
     return replace(page, text=text, hidden=tuple(spans))

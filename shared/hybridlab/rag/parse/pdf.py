@@ -21,7 +21,7 @@ from pypdfium2 import raw
 
 from .compose import clean, compose, hold_text_limit
 from .pdf_headings import outline, sections
-from .pdf_hidden import hidden_characters, hidden_pieces
+from .pdf_hidden import hidden_characters, hidden_pieces, line_ends
 from .pdf_lines import Line, in_reading_order, page_characters, read_lines, upright
 from .pdf_objects import page_objects
 from .pdf_paragraphs import TableEnd, Words, page_blocks, table_end
@@ -34,10 +34,11 @@ _LINEARIZED = re.compile(rb"/Linearized\b[^>]{0,200}?/L\s+(\d+)|/L\s+(\d+)[^>]{0
 
 @dataclass
 class _Read:
-    """What one page gave: its lines, its hidden texts, and whether it shows a picture."""
+    """What one page gave: its lines, its hidden texts, the ends of lines that run over its edge, and whether it shows a picture."""
 
     lines: list[Line] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
+    cut: list[str] = field(default_factory=list)
     pictured: bool = False
     unreadable: bool = False
 
@@ -67,7 +68,7 @@ def parse_pdf(path: Path, limits: Limits, progress: Callable[[int, int], None]) 
     carried: TableEnd | None = None
     for number, (read, headings) in enumerate(zip(reads, opened, strict=True), 1):
         blocks = page_blocks(read.lines, headings, carried, words)
-        pages.append(compose(blocks, read.hidden, number=number, heading=heading))
+        pages.append(compose(blocks, read.hidden, read.cut, number=number, heading=heading))
         carried = table_end(read.lines, carried)
         heading = headings[max(headings)] if headings else heading
     return Parsed(title, hold_text_limit(pages, limits), flags=_page_flags(reads))
@@ -112,11 +113,14 @@ def _read(document: pdfium.PdfDocument, index: int) -> _Read:
         text = page_characters(textpage)
         objects = page_objects(page)
         keys = hidden_pieces(page, objects)
+        cut = line_ends(page, objects, keys) if keys else set()
         dropped = hidden_characters(textpage, len(text), keys) if keys else None
         turn = upright(textpage, text)
         grids = find_grids(objects.rules, turn) if objects.rules else []
         lines = in_reading_order(read_lines(textpage, text, dropped, turn, grids))
-        return _Read(lines, _runs(text, dropped) if dropped else [], bool(objects.images))
+        hidden = _runs(text, hidden_characters(textpage, len(text), keys - cut)) if keys - cut else []
+        ends = _runs(text, hidden_characters(textpage, len(text), cut)) if cut else []
+        return _Read(lines, hidden, ends, bool(objects.images))
 
 
 def _runs(text: str, dropped: bytearray) -> list[str]:

@@ -11,6 +11,8 @@ that lies on a picture, where the picture has ink, counts as visible.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from pypdfium2 import PdfPage, PdfTextPage, raw
 
@@ -42,6 +44,25 @@ def hidden_pieces(page: PdfPage, objects: PageObjects) -> set[int]:
         elif crowded or _is_suspicious(piece, box, objects):
             doubtful.append((piece, box))
     return hidden | _unseen(page, objects, doubtful, sheet) if doubtful else hidden
+
+
+def line_ends(page: PdfPage, objects: PageObjects, hidden: set[int]) -> set[int]:
+    """The keys of those hidden pieces that are only the end of a line: it begins on the sheet and runs over the right edge.
+
+    Each is drawn next after its beginning, stands on the same line, and has letters as large. They are as unseen as the rest, and no
+    more than a typesetter's slip.
+    """
+    right = page.get_bbox()[2]
+    ends: set[int] = set()
+    for before, piece in pairwise(objects.texts):
+        left_box, box = before.box(), piece.box()
+        if piece.key not in hidden or left_box is None or box is None or box[0] < right or left_box[2] < right:
+            continue
+        begun = before.key in ends or (before.key not in hidden and left_box[0] < right)
+        level = (box[1] < left_box[3] and left_box[1] < box[3]) or abs(box[1] - left_box[1]) < piece.size / 2
+        if begun and level and abs(box[0] - left_box[2]) <= piece.size and abs(piece.size - before.size) < 0.2 * before.size:
+            ends.add(piece.key)
+    return ends
 
 
 def hidden_characters(textpage: PdfTextPage, count: int, keys: set[int]) -> bytearray:

@@ -37,6 +37,13 @@ class TableSpan(Span):
 
 
 @dataclass(frozen=True)
+class HiddenSpan(Span):
+    """Text that a reader of the document doesn't see. ``cut``: it is the end of a line that runs over the edge of its page."""
+
+    cut: bool = False
+
+
+@dataclass(frozen=True)
 class Heading:
     """From character ``start`` on, a page's text belongs to the section ``path`` (outermost heading first)."""
 
@@ -62,7 +69,7 @@ class Page:
     heading: tuple[str, ...]
     text: str
     tables: tuple[Span, ...] = ()
-    hidden: tuple[Span, ...] = ()
+    hidden: tuple[HiddenSpan, ...] = ()
     headings: tuple[Heading, ...] = ()
 
     @property
@@ -79,8 +86,9 @@ class Parsed:
         title: the document's own title, or ``""``.
         pages: in reading order; never empty.
         media_type: what the content is, whatever the name or the sender said.
-        flags: what a person should know: ``macros``, ``hidden-text``, ``encoding:windows-1258``, ``type:…`` (the content is
-            not of the declared type), ``unreadable-page:7``, ``no-text-page:3``.
+        flags: what a person should know: ``macros``, ``hidden-text``, ``cut-line:42`` (a line runs over that page's edge),
+            ``encoding:windows-1258``, ``type:…`` (the content is not of the declared type), ``unreadable-page:7``,
+            ``no-text-page:3``.
     """
 
     title: str
