@@ -63,7 +63,9 @@ def _flags(parsed: Parsed, kind: str, claimed: str) -> tuple[str, ...]:
     flags = []
     if any(not span.cut for page in parsed.pages for span in page.hidden):
         flags.append("hidden-text")
-    flags += [f"cut-line:{page.number}" for page in parsed.pages if any(span.cut for span in page.hidden)]
+    for page in parsed.pages:
+        if any(span.cut for span in page.hidden):
+            flags.append(f"cut-line:{page.number}")
     if kind == DOCM:
         flags.append("macros")
     if claimed and claimed != kind and {claimed, kind} != {DOCX, DOCM}:
