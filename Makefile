@@ -8,7 +8,7 @@ PY := .venv/bin/python
 COURSE := .venv/bin/course
 ASSISTANT := .venv/bin/assistant
 PYTEST := OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 $(PY) -m pytest
-# Two at a time, one thread each: the tests that start a browser or measure time share one group.
+# Two at a time, one thread each: the tests that start a browser share one group.
 PARALLEL := -n 2 --dist loadgroup
 export PYTHON
 
@@ -35,7 +35,7 @@ test: env lint ## prove everything: checks, notebooks, grading, JupyterLab in a 
 	@$(PYTEST) $(PARALLEL) -m "not soak"
 
 test-quick: env ## the tests that take less than three minutes together
-	@$(PYTEST) $(PARALLEL) -m "not soak and not slow and not browser and not timing"
+	@$(PYTEST) $(PARALLEL) -m "not soak and not slow and not browser"
 
 soak: env ## proofs that take too long for `make test`: load, faults, many seeds
 	@$(PYTEST) -m soak

@@ -1,4 +1,4 @@
-"""What every test has: quiet threads, a workspace of its own, and a machine of its own where it measures time.
+"""What every test has: quiet threads, and a workspace of its own.
 
 When CI=true a skipped test is a failed test: nothing may be left out unseen.
 """
@@ -10,7 +10,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from hybridlab.runtime import prepare_environment
@@ -23,8 +22,6 @@ os.environ["COURSE_WORKSPACE"] = tempfile.mkdtemp(prefix="course-workspace-")
 import pytest  # noqa: E402
 from coursekit import paths  # noqa: E402
 
-ALONE = ("browser", "timing")
-
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[STARTED] = _now()
@@ -35,10 +32,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that neither of two workers ends with a long one; browser and timing tests on one worker."""
+    """The longest first, so that neither of two workers ends with a long one; the browser's tests on one worker."""
     for item in items:
-        if any(item.get_closest_marker(name) for name in ALONE):
-            item.add_marker(pytest.mark.xdist_group("alone"))
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.xdist_group("browser"))
     items.sort(key=lambda item: -_seconds(item))
 
 
@@ -68,31 +65,6 @@ def _unskipped(report):
         report.outcome = "failed"
         report.longrepr = f"{report.nodeid}: skipped, and nothing may be skipped when CI=true. {reason}"
     return report
-
-
-# --- a test that measures time shares the machine with no other test ------------------------------------------------
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    with _share_of_machine(alone=item.get_closest_marker("timing") is not None, needed="PYTEST_XDIST_WORKER" in os.environ):
-        return (yield)
-
-
-@contextmanager
-def _share_of_machine(*, alone: bool, needed: bool) -> Iterator[None]:
-    """Hold the machine alone, or together with others that do not mind. First come, first served."""
-    if not needed:
-        yield
-        return
-    import fcntl
-
-    paths.BUILD.mkdir(exist_ok=True)
-    with (paths.BUILD / "tests.turn.lock").open("w") as turn, (paths.BUILD / "tests.machine.lock").open("w") as machine:
-        fcntl.flock(turn, fcntl.LOCK_EX)  # whoever waits to be alone holds the turn, so that no one slips in
-        fcntl.flock(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        fcntl.flock(turn, fcntl.LOCK_UN)
-        yield
 
 
 # --- the table of notebooks -----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ BENCHMARKS = (
     "llama",
     "lora",
     "quantize",
+    "parsing",
     "embedding",
     "assistant",
     "grading",

@@ -116,10 +116,8 @@ def test_the_server_answers_while_a_notebook_is_validated(small, server):
     check = threading.Thread(target=lambda: replies.append(server.call("assignments/validate", path=f"{small.week.name}/lab.ipynb")))
     check.start()
     time.sleep(3)
-    begin = time.monotonic()
     server.call("api/status")
-    assert check.is_alive()
-    assert time.monotonic() - begin < 2
+    assert check.is_alive(), "the server answered only after the check had ended"
     check.join(60)
     assert validated(replies[0]["value"]) == {"softmax": "RUN-06"}
 

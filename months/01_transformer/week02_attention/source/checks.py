@@ -561,7 +561,7 @@ def many_heads(model, x, heads, kv_heads, theta, causal, real, *, split="", merg
     hidden=[
         {"seed": 11, "d_model": 24, "heads": 6, "kv_heads": 2, "time": 7, "theta": 10_000.0, "lengths": (7, 3), "bias": True},
         {"seed": 12, "d_model": 16, "heads": 2, "kv_heads": 1, "time": 6, "theta": 50.0, "norm": True},
-        {"seed": 13, "d_model": 8, "heads": 2, "kv_heads": 2, "time": 4, "causal": False, "lengths": (2, 4, 0), "norm": True},
+        {"seed": 13, "d_model": 8, "heads": 2, "kv_heads": 2, "time": 5, "causal": False, "lengths": (2, 4, 0), "norm": True},
         {"seed": 14, "d_model": 6, "heads": 1, "kv_heads": 1, "time": 3, "bias": True},
         {"seed": 15, "d_model": 32, "heads": 4, "kv_heads": 4, "time": 9, "theta": 1_000.0},
         {"seed": 16, "d_model": 12, "heads": 2, "kv_heads": 2, "time": 3, "edges": True},
