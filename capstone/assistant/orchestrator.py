@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 
 from assistant.engines.base import Engine, Finish, Message, Request, Usage
+from assistant.history import last_turns, read_again, whole_question
 from assistant.knowledge.abstention import is_evidence
 from assistant.knowledge.quotes import Citation, cite
 from assistant.knowledge.service import Knowledge
@@ -39,7 +40,12 @@ def quoted(text: str) -> str:
     """
     for start, end in reversed(instructions(text)):
         text = f"{text[:start]}[…]{text[end:]}"
-    return CONTROL.sub(lambda mark: f"{mark.group()} ", text.translate(MARKS))
+    return without_marks(text.translate(MARKS))
+
+
+def without_marks(text: str) -> str:
+    """The text with its turn marks broken, so that it can begin no turn of the conversation."""
+    return CONTROL.sub(lambda mark: f"{mark.group()} ", text)
 
 
 @dataclass(frozen=True)
@@ -91,18 +97,20 @@ class Orchestrator:
         self, owner: str, messages: Sequence[Message], options: Options, conversation: str | None = None
     ) -> AsyncGenerator[Event, None]:
         """Answer the last message. With `conversation`, question and answer are kept: the question before anything else, the
-        answer as far as it came, marked as incomplete where it was cut off.
+        answer as far as it came, marked as incomplete where it was cut off; and where the question comes alone, its last turns are
+        read before it. A caller who sends turns has chosen them.
 
         Raises EngineBusy, PromptTooLong, EngineError, and KeyError where the conversation is not the owner's.
         """
-        question = messages[-1].content
-        kept = await anyio.to_thread.run_sync(self._begin, owner, conversation, question) if conversation else None
+        earlier, kept = [], None
+        if conversation:
+            earlier, kept = await anyio.to_thread.run_sync(self._begin, owner, conversation, messages[-1].content)
         text: list[str] = []
         citations: tuple[Citation, ...] = ()
         complete = False
         self.active += 1
         try:
-            async with aclosing(self._events(owner, messages, options)) as events:
+            async with aclosing(self._events(owner, [] if len(messages) > 1 else earlier, messages, options)) as events:
                 async for event in events:
                     if isinstance(event, Cited):
                         citations = event.citations
@@ -119,26 +127,32 @@ class Orchestrator:
                 with anyio.CancelScope(shield=True):  # a client that went away has cancelled this task
                     await anyio.to_thread.run_sync(self._finish, owner, kept, text, citations, complete)
 
-    def _begin(self, owner: str, conversation: str, question: str) -> int:
+    def _begin(self, owner: str, conversation: str, question: str) -> tuple[list[Message], int]:
+        """The conversation's last turns, and the number of the answer that begins."""
+        earlier = last_turns(self.store.conversations.messages(owner, conversation))
         self.store.conversations.add(owner, conversation, "user", question)
-        return self.store.conversations.add(owner, conversation, "assistant", "", complete=False)
+        return earlier, self.store.conversations.add(owner, conversation, "assistant", "", complete=False)
 
     def _finish(self, owner: str, message: int, text: list[str], citations: tuple[Citation, ...], complete: bool) -> None:
         self.store.conversations.finish(owner, message, "".join(text), [c.as_dict() for c in citations], complete)
 
-    async def _events(self, owner: str, messages: Sequence[Message], options: Options) -> AsyncGenerator[Event, None]:
-        question = messages[-1].content
+    async def _events(
+        self, owner: str, earlier: Sequence[Message], messages: Sequence[Message], options: Options
+    ) -> AsyncGenerator[Event, None]:
+        *before, asked = messages
+        turns = [Message(turn.role, without_marks(turn.content)) for turn in read_again(earlier)]
         if options.documents == ():
             yield Cited(())
-            prompt = tuple(messages)
+            prompt = (*turns, *messages)
         else:
-            citations, refusal = await anyio.to_thread.run_sync(self._evidence, owner, question, options.documents)
+            whole = whole_question(asked.content, [*earlier, *before])
+            citations, refusal = await anyio.to_thread.run_sync(self._evidence, owner, whole, options.documents)
             yield Cited(citations)
             if refusal:
                 yield Delta(refusal)
                 yield Done("stop", Usage(0, 0), abstained=True)
                 return
-            prompt = (*messages[:-1], *prompt_of(question, citations))
+            prompt = prompt_of(asked.content, citations, [*turns, *before])
         request = Request(
             prompt,
             max_tokens=min(options.max_tokens, self.settings.max_tokens),
@@ -171,9 +185,14 @@ class Orchestrator:
         return "not_read_yet" if "received" in states else "no_documents"
 
 
-def prompt_of(question: str, citations: Sequence[Citation]) -> tuple[Message, ...]:
-    """The question with its sources, each between marks that its own text can't forge."""
+def prompt_of(question: str, citations: Sequence[Citation], before: Sequence[Message] = ()) -> tuple[Message, ...]:
+    """The question with its sources, each between marks that its own text can't forge, after what was said `before`.
+
+    Instructions come first, as chat templates want it: ours, then the caller's.
+    """
     sources = "\n".join(f"[{c.number}] «{quoted(c.quote)}»" for c in citations)
     language = language_of(question)
     asks = {"en": "Question", "vi": "Câu hỏi"}[language]
-    return (Message("system", INSTRUCTIONS[language]), Message("user", f"{sources}\n\n{asks}: {question}"))
+    ordered = sorted(before, key=lambda message: message.role != "system")
+    asked = Message("user", f"{sources}\n\n{asks}: {question}")
+    return (Message("system", INSTRUCTIONS[language]), *ordered, asked)

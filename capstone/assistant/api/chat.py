@@ -60,7 +60,8 @@ class ChatRequest(BaseModel):
     """OpenAI's request; fields that it does not name here are ignored, as OpenAI's own server does with those of other versions.
 
     `documents` and `conversation` are this service's own: which documents to look into (all when left out, none for an empty list), and
-    the conversation in which question and answer are kept.
+    the conversation in which question and answer are kept; where `messages` has the question alone, the conversation's last turns are read
+    before it.
     """
 
     model: str = "assistant"
