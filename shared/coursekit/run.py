@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -110,8 +110,15 @@ def _named(name: str, course: Course) -> Iterable[Job]:
     return [job for job in jobs_of(unit) if not notebook or job.name.endswith(f"/{notebook}")]
 
 
-def run_notebook(job: Job, profile: Profile = "cpu", *, limit: float | None = None, threads: int | None = None) -> Outcome:
-    """Run one notebook in a process of its own, in an empty folder, and save what it came to.
+def run_notebook(
+    job: Job,
+    profile: Profile = "cpu",
+    *,
+    limit: float | None = None,
+    threads: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run one notebook in a process of its own, in an empty folder, and save what it came to. `environment` is added to this one's.
 
     Raises ValueError where `limit` (seconds) is not positive.
     """
@@ -124,7 +131,7 @@ def run_notebook(job: Job, profile: Profile = "cpu", *, limit: float | None = No
     output = RESULTS / f"{job.name}.ipynb"
     log = RESULTS / f"{job.name}.log"
     command = [sys.executable, "-m", "papermill", str(job.path), str(output), "-p", "profile", profile, "--cwd", str(folder)]
-    environ = child_environment(usable_threads() if threads is None else threads)
+    environ = child_environment(usable_threads() if threads is None else threads) | dict(environment or {})
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with log.open("wb") as sink:
         begin = time.monotonic()
