@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 from assistant.engines.base import Message, Request
 from assistant.engines.embedded import Embedded, body_of
+from assistant.knowledge.abstention import is_evidence
 from assistant.knowledge.quotes import cite
 from assistant.knowledge.service import Knowledge
 from assistant.orchestrator import prompt_of
@@ -148,9 +149,10 @@ def rooms(home: Path, engine: Embedded) -> Samples:
     encoder, settings = E5(), Settings(home=home, _env_file=None)
     store = Store(settings.database)
     knowledge = Knowledge(store, encoder, settings)
-    knowledge.search("local", "fill the index")
+    is_evidence("Are the models there?", knowledge.search("local", "fill the index", settings.evidence), encoder)
     steps: Samples = {
         "of that, search, s": [],
+        "of that, whether it is evidence, s": [],
         "of that, choice of quotes, s": [],
         "of that, reading of the prompt, s": [],
         "its tokens": [],
@@ -158,6 +160,8 @@ def rooms(home: Path, engine: Embedded) -> Samples:
     for question in questions(2 * TURNS):
         marks = [time.perf_counter()]
         hits = knowledge.search("local", question, settings.evidence)
+        marks.append(time.perf_counter())
+        is_evidence(question, hits, encoder)
         marks.append(time.perf_counter())
         citations = cite(store, "local", encoder, question, hits)
         marks.append(time.perf_counter())
