@@ -68,7 +68,7 @@ def short_run(
     lr: float,
     warmup: int = 0,
     steps: int = 70,
-    batch: int = 12,
+    batch: int = 8,
     time: int = 32,
     seed: int = 0,
 ) -> Float[Tensor, " steps"]:

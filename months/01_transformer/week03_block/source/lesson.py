@@ -346,7 +346,7 @@ print(f"paper: between 0.5 and 1.5;   ours: {slope:.2f}")
 # %% id="paper-measure"
 depths = [2, 4, 8, 16, 32]
 
-def last_gradient(placement, n_layers, draws=3, sequences=6):
+def last_gradient(placement, n_layers, draws=3, sequences=4):
     """The gradient norm of the last down_proj for the loss at one position, and the size of the stream at the top."""
     found = []
     for seed in range(draws):
@@ -377,8 +377,8 @@ for placement in ("post", "pre"):
 # %% [markdown] id="paper-training"
 # ## Claim 3: training without warm-up
 #
-# Twelve layers, width 64, on the text of Python's own `argparse` module; the paper's Adam, no warm-up. And two controls: a post-norm model of *four* layers, and the
-# post-norm model of twelve with a gentle start (warm-up over 150 steps, and a smaller learning rate). The dotted line is a model that knows how often each character occurs, and nothing else.
+# Eight layers, width 64, on the text of Python's own `argparse` module; the paper's Adam, no warm-up. And two controls: a post-norm model of *four* layers, and the
+# post-norm model of eight whose learning rate rises to the same height over 100 steps. The dotted line is a model that knows how often each character occurs, and nothing else.
 
 # %% id="training-runs"
 text = Path(argparse.__file__).read_text("utf-8")
@@ -388,16 +388,16 @@ frequency = characters.bincount().float() / len(characters)
 unigram = -(frequency * frequency.log()).sum().item()
 longer = 1 if profile == "cpu" else 10
 
-def run(placement, n_layers, lr=1e-3, warmup=0, steps=60):
+def run(placement, n_layers, warmup=0, steps=60):
     shape = TransformerConfig.gpt2(len(letters), d_model=64, n_layers=n_layers, norm_placement=placement, tie_embeddings=False, max_time=32)
-    return short_run(shape, characters, lr=lr, warmup=warmup, steps=steps * longer)
+    return short_run(shape, characters, lr=1e-3, warmup=warmup, steps=steps * longer)
 
 began = time.perf_counter()
 runs = {
-    "pre-norm, 12 layers": run("pre", 12),
-    "post-norm, 12 layers": run("post", 12),
+    "pre-norm, 8 layers": run("pre", 8),
+    "post-norm, 8 layers": run("post", 8),
     "post-norm, 4 layers": run("post", 4),
-    "post-norm, 12 layers, gentle start": run("post", 12, lr=3e-4, warmup=150, steps=180),
+    "post-norm, 8 layers, warm-up": run("post", 8, warmup=100, steps=120),
 }
 print(f"four models trained in {time.perf_counter() - began:.0f} s")
 
@@ -421,12 +421,12 @@ for name, losses in runs.items():
 # | stream, pre-norm | square grows by 1/2 to 3/2 a layer (lemma 2) | inside that range |
 # | last gradient, pre-norm | falls like 1/√L (theorem 1) | falls like 1 / size of the stream, on the dashed line |
 # | last gradient, post-norm | does not depend on L (theorem 1) | flat |
-# | post-norm without warm-up | fails (translation, 6 + 6 layers) | 12 layers: stuck at the frequencies of characters. 4 layers: trains |
+# | post-norm without warm-up | fails (translation, 6 + 6 layers) | 8 layers: stuck at the frequencies of characters. 4 layers, or 8 with warm-up: train |
 # | pre-norm without warm-up | trains as well as with it | trains |
 
 # %% [markdown] id="paper-honest"
 # **What we must say.** The paper proves theorem 1 as an upper bound, for a simplified model (one head, ReLU, attention that looks everywhere alike). Ours has four heads, GELU and a causal mask. The
-# training is short, and of one draw: post-norm of 12 layers might come off the dotted line later. And a gradient that does not shrink is no proof that it is the reason for the failure: we have seen
+# training is short, and of one draw: with another seed (2, in place of 0) the post-norm model comes off the dotted line after 40 steps, and is still behind. And a gradient that does not shrink is no proof that it is the reason for the failure: we have seen
 # that both go together.
 
 # %% [markdown] id="place"
