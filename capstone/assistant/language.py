@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Literal
+
+from hybridlab.llm.grounded_prompt import NO_EVIDENCE, Language
 
 from assistant.store.words import folded
-
-Language = Literal["en", "vi"]
 
 # Letters that Vietnamese has and that English borrows at most one of in a word.
 VIETNAMESE = re.compile("[ăâđêôơưạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ]", re.IGNORECASE)
@@ -67,10 +66,7 @@ COMMON_ENGLISH = frozenset(
 )
 
 SENTENCES: dict[str, dict[Language, str]] = {
-    "no_evidence": {
-        "en": "I found nothing about this in your documents, so I can't answer it from them.",
-        "vi": "Tôi không tìm thấy thông tin về điều này trong tài liệu của bạn, nên không thể trả lời dựa trên chúng.",
-    },
+    "no_evidence": NO_EVIDENCE,
     "no_documents": {
         "en": "There is no document to look into yet: upload one, then ask again.",
         "vi": "Chưa có tài liệu nào để tra cứu: hãy tải lên một tài liệu rồi hỏi lại.",

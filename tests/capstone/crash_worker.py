@@ -39,7 +39,7 @@ class Encoder:
 
 class Engine:
     name = model = "fake"
-    context = 8192
+    context, experts = 8192, ()
 
     async def stream(self, request):
         for word in request.messages[-1].content.split()[:8]:

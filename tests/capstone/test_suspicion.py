@@ -133,7 +133,7 @@ class Recorder:
     """An engine that keeps what it was asked."""
 
     name = model = "recorder"
-    context = 8192
+    context, experts = 8192, ()
 
     def __init__(self):
         self.prompts: list[tuple[Message, ...]] = []

@@ -73,7 +73,9 @@ def test_the_guard_refuses_and_notes_what_leaves_the_machine(tmp_path: Path, cod
 
 
 def test_the_guard_notes_what_the_code_swallows(tmp_path: Path) -> None:
-    ended, log = tried(tmp_path, "import socket, contextlib\nwith contextlib.suppress(OSError): socket.create_connection(('192.0.2.1', 80))")
+    ended, log = tried(
+        tmp_path, "import socket, contextlib\nwith contextlib.suppress(OSError): socket.create_connection(('192.0.2.1', 80))"
+    )
     assert ended.returncode == 0
     assert "192.0.2.1" in log
 

@@ -25,10 +25,20 @@ class State(BaseModel):
     status: str
 
 
+class ExpertOut(BaseModel):
+    """An adapter that answers for one use ("sources": from the documents' quotes)."""
+
+    name: str
+    use: str
+    base: str
+    licence: str
+
+
 class EngineOut(BaseModel):
     name: str
     model: str
     context: int
+    experts: list[ExpertOut]
     running: int
     waiting: int
 
@@ -79,6 +89,7 @@ def system(owner: Owner, room: Room) -> Any:
     """The engine, and the course's bill of materials: which loaded parts of the library are the learner's own."""
     engine = room.engine
     about = {"name": engine.name, "model": engine.model, "context": engine.context, "running": engine.running, "waiting": engine.waiting}
+    about["experts"] = [vars(expert.card) for expert in engine.experts]
     return {
         "version": version("hybrid-ai-course"),
         "python": platform.python_version(),

@@ -11,9 +11,10 @@ def make_engine(settings: Settings) -> Queued:
     """The engine that the settings name, behind its queue. Raises EngineError where it can't be made."""
     engine: Engine
     if settings.engine == "embedded":
-        from assistant.engines.embedded import Embedded
+        from assistant.engines.embedded import Embedded, experts_for
 
-        engine = Embedded(settings.model, threads=settings.threads, streams=settings.streams)
+        experts = experts_for(settings.home, settings.model) if settings.experts else []
+        engine = Embedded(settings.model, threads=settings.threads, streams=settings.streams, experts=experts)
     elif settings.engine == "transformers":
         from assistant.engines.huggingface import Transformers
 

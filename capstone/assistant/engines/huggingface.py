@@ -21,6 +21,7 @@ class Transformers:
     """SmolLM2 in torch, one answer at a time (`Queued` sees to that). `cache` is where the converted weights are kept."""
 
     name = "transformers"
+    experts = ()
 
     def __init__(self, cache: Path, *, threads: int):
         import torch

@@ -5,15 +5,18 @@ Notable:
 - The head (SmolLM2: 49,152 words) runs only where a label counts. With short answers that saves a fifth of the work.
 - A step's rows go through the model one by one, and count by their labels, as in week 4: memory of one row, result of all.
 - A loss that is no number stops the run before it reaches the weights.
+- A run can be stopped and goes on from its checkpoint, which holds the adapters and not the model they sit on.
 """
 
 import math
+import os
 import time as clock
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.optim import AdamW
 from tqdm.auto import tqdm
@@ -21,9 +24,13 @@ from tqdm.auto import tqdm
 from hybridlab.exercise import exercise
 from hybridlab.llm.instruction import IGNORE
 from hybridlab.llm.packing import PackedRows, packed_mask
+from hybridlab.transformer.checkpoint import CheckpointError, load_checkpoint, read_checkpoint, save_checkpoint
 from hybridlab.transformer.losses import cross_entropy
 from hybridlab.transformer.schedule import warmup_cosine
-from hybridlab.transformer.training import clip_grad_norm
+from hybridlab.transformer.training import clip_grad_norm, deferred_interrupt
+
+SAVE_EVERY = 10  # steps
+Mask = Callable[[Int[Tensor, "rows time"]], Bool[Tensor, "rows 1 time time"]]
 
 
 @exercise
@@ -84,65 +91,119 @@ class FinetuneResult:
     losses: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def step(self) -> int:
+        """The last step that was made."""
+        return len(self.losses)
 
 
-def rows_loss(model: nn.Module, rows: PackedRows) -> Float[Tensor, ""]:
-    """The answers' mean loss over packed rows, by a transformers causal language model."""
+def rows_loss(model: nn.Module, rows: PackedRows, mask: Mask = packed_mask) -> Float[Tensor, ""]:
+    """The answers' mean loss over packed rows, by a transformers causal language model. `mask` says, from the rows'
+    segments, which token may look at which."""
     hidden = model.base_model(
-        input_ids=rows.tokens, attention_mask=packed_mask(rows.segments), position_ids=rows.positions, use_cache=False
+        input_ids=rows.tokens, attention_mask=mask(rows.segments), position_ids=rows.positions, use_cache=False
     ).last_hidden_state
     return answer_loss(hidden, model.get_output_embeddings(), rows.labels)
 
 
-def finetune(model: nn.Module, rows: PackedRows, config: FinetuneConfig, *, progress: bool = True) -> FinetuneResult:
+def finetune(
+    model: nn.Module,
+    rows: PackedRows,
+    config: FinetuneConfig,
+    *,
+    mask: Mask = packed_mask,
+    checkpoint: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> FinetuneResult:
     """Train the parameters of `model` that require a gradient, in place, for `config.steps` steps over shuffled rows.
 
-    The model is left in the train or eval mode in which it came.
+    The model is left in the train or eval mode in which it came. With a `checkpoint` path the run is saved every tenth step,
+    at its end, and when it is stopped (Ctrl-C, or the stop button of JupyterLab: the step in progress is finished, and
+    the curve so far comes back with `interrupted=True`). If the file is there already, the run goes on from it and
+    ends as if it had never been stopped.
 
     Raises:
         ValueError: there are no rows, a row has no label that counts (the message names it), or nothing is trainable.
         FloatingPointError: loss or gradient are no longer finite; the weights are those of the step before.
+        CheckpointError: the checkpoint is damaged, or belongs to a run with other settings, rows or adapters.
     """
+    counts = _counts(rows)
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise ValueError("no parameter of the model is trainable: call inject_lora first")
+    parameters = list(trainable.values())
+    adapters = nn.ParameterDict({name.replace(".", "/"): p for name, p in trainable.items()})  # the very same parameters
+    optimizer = AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    generator, queue, result = torch.Generator().manual_seed(config.seed), [], FinetuneResult()
+    run = {"config": asdict(config), "rows": list(rows.tokens.shape), "labels": int(counts.sum())}
+    if checkpoint is not None and Path(checkpoint).exists():
+        queue, result = _resume(checkpoint, adapters, optimizer, generator, run)
+
+    def save() -> None:
+        if checkpoint is not None:
+            extra = {"run": run, "queue": queue, "result": asdict(result) | {"interrupted": False}}
+            save_checkpoint(checkpoint, model=adapters, optimizer=optimizer, step=result.step, generator=generator, extra=extra)
+
+    climb = round(config.warmup * config.steps)
+    was_training, before, started = model.training, result.seconds, clock.perf_counter()
+    model.train()
+    line = tqdm(total=config.steps, initial=result.step, unit="step", disable=not progress, mininterval=0.5)
+    with deferred_interrupt() as stop, line:
+        while result.step < config.steps and not stop.is_set():
+            step = result.step + 1
+            while len(queue) < config.rows_per_step:
+                queue += torch.randperm(len(counts), generator=generator).tolist()
+            chosen, queue = queue[: config.rows_per_step], queue[config.rows_per_step :]
+            optimizer.zero_grad()
+            loss = 0.0
+            for row in chosen:
+                filled = int((rows.segments[row] >= 0).sum())  # the padding behind needs no work
+                share = counts[row] / counts[chosen].sum()
+                row_loss = rows_loss(model, PackedRows(*(part[row : row + 1, :filled] for part in rows)), mask) * share
+                row_loss.backward()
+                loss += row_loss.item()
+            norm = clip_grad_norm(parameters, config.max_grad_norm).item()
+            if not math.isfinite(norm) or not math.isfinite(loss):
+                model.train(was_training)
+                raise FloatingPointError(
+                    f"fine-tuning stopped at step {step} of {config.steps}: loss {loss:.4g}, gradient norm {norm:.4g}. The adapters "
+                    f"have the weights of step {step - 1}. Try a smaller learning rate than {config.lr:g}, or a longer warm-up"
+                )
+            for group in optimizer.param_groups:
+                group["lr"] = warmup_cosine(step, warmup=climb, total=config.steps, peak=config.lr, floor=config.lr / 10)
+            optimizer.step()
+            result.losses.append(loss)
+            result.grad_norms.append(norm)
+            result.seconds = before + clock.perf_counter() - started
+            line.update()
+            line.set_description(f"loss {loss:.3f} nats per answer token", refresh=False)
+            if step % SAVE_EVERY == 0 and step < config.steps:
+                save()
+    result.interrupted = result.step < config.steps
+    save()
+    model.train(was_training)
+    return result
+
+
+def _counts(rows: PackedRows) -> Int[Tensor, "rows"]:
+    """How many labels count in each row. Raises ValueError where there is no row, or none counts in one."""
     counts = (rows.labels[:, 1:] != IGNORE).sum(dim=1)
     if not len(counts):
         raise ValueError("the training set is empty: there is no row to learn from")
     if not counts.all():
         row = int((counts == 0).nonzero()[0])
         raise ValueError(f"row {row} of the training set has no answer to learn: all of its labels are masked (-100)")
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
-        raise ValueError("no parameter of the model is trainable: call inject_lora first")
-    optimizer = AdamW(trainable, lr=config.lr, weight_decay=config.weight_decay)
-    generator, queue, result = torch.Generator().manual_seed(config.seed), [], FinetuneResult()
-    climb = round(config.warmup * config.steps)
-    was_training, started = model.training, clock.perf_counter()
-    model.train()
-    line = tqdm(range(1, config.steps + 1), unit="step", disable=not progress, mininterval=0.5)
-    for step in line:
-        while len(queue) < config.rows_per_step:
-            queue += torch.randperm(len(counts), generator=generator).tolist()
-        chosen, queue = queue[: config.rows_per_step], queue[config.rows_per_step :]
-        optimizer.zero_grad()
-        loss = 0.0
-        for row in chosen:
-            filled = int((rows.segments[row] >= 0).sum())  # the padding behind needs no work
-            share = counts[row] / counts[chosen].sum()
-            row_loss = rows_loss(model, PackedRows(*(part[row : row + 1, :filled] for part in rows))) * share
-            row_loss.backward()
-            loss += row_loss.item()
-        norm = clip_grad_norm(trainable, config.max_grad_norm).item()
-        if not math.isfinite(norm) or not math.isfinite(loss):
-            model.train(was_training)
-            raise FloatingPointError(
-                f"fine-tuning stopped at step {step} of {config.steps}: loss {loss:.4g}, gradient norm {norm:.4g}. The adapters "
-                f"have the weights of step {step - 1}. Try a smaller learning rate than {config.lr:g}, or a longer warm-up"
-            )
-        for group in optimizer.param_groups:
-            group["lr"] = warmup_cosine(step, warmup=climb, total=config.steps, peak=config.lr, floor=config.lr / 10)
-        optimizer.step()
-        result.losses.append(loss)
-        result.grad_norms.append(norm)
-        line.set_description(f"loss {loss:.3f} nats per answer token", refresh=False)
-    result.seconds = clock.perf_counter() - started
-    model.train(was_training)
-    return result
+    return counts
+
+
+def _resume(
+    checkpoint: str | os.PathLike, adapters: nn.ParameterDict, optimizer: AdamW, generator: torch.Generator, run: dict
+) -> tuple[list[int], FinetuneResult]:
+    """The rows that wait and the curve so far; weights, moments and random state are put back."""
+    theirs = read_checkpoint(checkpoint)["extra"].get("run", {})
+    if differing := [f"{name}: {theirs.get(name)} there, {run[name]} here" for name in run if theirs.get(name) != run[name]]:
+        raise CheckpointError(f"{checkpoint} belongs to another run ({'; '.join(differing)}): delete it, or use another path")
+    found = load_checkpoint(checkpoint, model=adapters, optimizer=optimizer, generator=generator)
+    return found.extra["queue"], FinetuneResult(**found.extra["result"])

@@ -195,7 +195,7 @@ def train(
     model.train()
     before, started = result.seconds, clock.perf_counter()
     line = tqdm(total=config.steps, initial=result.step, unit="step", disable=not progress, mininterval=0.5)
-    with _deferred_interrupt() as stop, line:
+    with deferred_interrupt() as stop, line:
         while result.step < config.steps and not stop.is_set():
             step = result.step + 1
             rate = warmup_cosine(step, warmup=config.warmup, total=config.steps, peak=1.0, floor=config.floor)
@@ -240,7 +240,7 @@ def _resume(
 
 
 @contextmanager
-def _deferred_interrupt() -> Iterator[threading.Event]:
+def deferred_interrupt() -> Iterator[threading.Event]:
     """Turn the first interrupt into a flag, so that no update is left half made; the second one is raised as ever.
 
     Signals reach only the main thread: elsewhere the flag just stays down.

@@ -1,0 +1,92 @@
+"""llama.cpp in this process (package `xllamacpp`), for the notebook and the terminal: a GGUF model, and adapters upon it.
+
+Notable:
+- Every request names every adapter with its scale, zeros too: llama.cpp's prefix cache does not know which adapter made it,
+  and an omitted list takes the cache of the last one's.
+- For the same reason the cache in RAM is off (`cache_ram_mib`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hybridlab.llm.instruction import Message
+from hybridlab.llm.smollm2 import gguf_path
+
+CONTEXT = 2048  # tokens
+
+
+class EmbeddedModel:
+    """SmolLM2 in 4 bits (or the GGUF model `base`), with the GGUF adapters that are given; each request chooses one, or none.
+
+    Raises:
+        ValueError: a file can't be loaded; the text names it.
+    """
+
+    def __init__(self, adapters: Sequence[Path] = (), *, base: Path | None = None, threads: int = 2):
+        import xllamacpp
+
+        self.adapters = tuple(adapters)
+        path = base or gguf_path()
+        if missing := [file for file in (path, *self.adapters) if not file.is_file()]:
+            raise ValueError(f"{missing[0]} is not there: check the path, or make the adapter first")
+        options = xllamacpp.CommonParams()
+        options.model.path = str(path)
+        options.n_ctx = CONTEXT
+        options.n_parallel = 1
+        options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
+        options.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(file), 0.0) for file in self.adapters]
+        options.warmup = False
+        options.cache_ram_mib = 0
+        options.verbosity = -1
+        try:
+            self._server = xllamacpp.Server(options)
+        except RuntimeError as error:
+            files = ", ".join(str(file) for file in (path, *self.adapters))
+            raise ValueError(f"{files} can't be loaded together ({error}): make the adapter anew for this model") from error
+
+    def answer(
+        self,
+        messages: Sequence[Message],
+        *,
+        adapter: int | None = None,
+        max_tokens: int = 96,
+        piece: Callable[[str], None] | None = None,
+    ) -> str:
+        """The answer, word by word the most probable one; `piece` gets it as it comes. `adapter` counts from 0; None: without.
+
+        Raises ValueError where there is no such adapter, or the conversation does not fit into the context.
+        """
+        said: list[str] = []
+        refused: list[str] = []
+
+        def receive(chunk: dict[str, Any]) -> None:  # an exception in here would be swallowed
+            if "error" in chunk:
+                refused.append(chunk["error"].get("message", str(chunk["error"])))
+            for choice in chunk.get("choices", ()):
+                if text := choice["delta"].get("content"):
+                    said.append(text)
+                    if piece:
+                        piece(text)
+
+        body = {"messages": list(messages), "max_tokens": max_tokens, "temperature": 0.0, "stream": True, "lora": self._scales(adapter)}
+        self._server.handle_chat_completions(body, receive)
+        if refused:
+            raise ValueError(f"the model refused the conversation: {refused[0]}")
+        return "".join(said)
+
+    def next_tokens(self, tokens: Sequence[int], *, adapter: int | None = None, k: int = 20) -> dict[int, float]:
+        """The `k` most probable tokens after `tokens`, with their log-probabilities in nats."""
+        body = {"prompt": list(tokens), "n_predict": 1, "n_probs": k, "temperature": 0.0, "lora": self._scales(adapter)}
+        answer = self._server.handle_completions(body)
+        first = answer["choices"][0]["logprobs"]["content"][0]
+        return {entry["id"]: entry["logprob"] for entry in first["top_logprobs"]}
+
+    def _scales(self, adapter: int | None) -> list[dict[str, Any]]:
+        if adapter is not None and adapter not in range(len(self.adapters)):
+            raise ValueError(
+                f"there is no adapter {adapter}: {len(self.adapters)} are loaded"
+            )  # llama.cpp would take the base without a word
+        return [{"id": number, "scale": float(number == adapter)} for number in range(len(self.adapters))]

@@ -1,0 +1,148 @@
+"""The conversations that the chatbot is tuned on: right by construction, and nothing of the test part, or of the assistant's
+evaluation, is among them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from coursekit.paths import REPO
+from hybridlab.llm.chatbot_data import make_groups, material
+from hybridlab.llm.grounded_prompt import NO_EVIDENCE
+from hybridlab.llm.tool_calls import NO_TOOL, read_call, tool_messages
+
+TRAIN = [case for group in make_groups(600, part="train") for case in group]
+TEST = [case for group in make_groups(300, part="test", seed=5) for case in group]
+
+
+def question_of(case) -> str:
+    return case.prompt[-1]["content"].rpartition("\n")[2].partition(": ")[2] if case.ability != "tool" else case.prompt[-1]["content"]
+
+
+def test_the_same_seed_gives_the_same_cases():
+    assert make_groups(20, part="train", seed=3) == make_groups(20, part="train", seed=3)
+    assert make_groups(20, part="train", seed=3) != make_groups(20, part="train", seed=4)
+
+
+@pytest.mark.parametrize("cases", [TRAIN, TEST], ids=["train", "test"])
+def test_an_answer_is_its_source_word_for_word(cases):
+    for case in (c for c in cases if c.ability == "answer"):
+        said, number = re.fullmatch(r"(.*) \[(\d+)\]", case.answer, re.DOTALL).groups()
+        sources = re.findall(r"\[(\d+)\] «([^»]*)»", case.prompt[-1]["content"])
+        assert said in dict(sources)[number]
+        assert case.gold.casefold() in said.casefold()
+
+
+@pytest.mark.parametrize("cases", [TRAIN, TEST], ids=["train", "test"])
+def test_a_question_to_keep_silent_on_has_no_answer_in_its_sources(cases):
+    """Every statement of the sources is about other words than those of the question, or gives another attribute: no
+    answered question of the same sources is the same question."""
+    answered = {(c.prompt[-1]["content"].rpartition("\n\n")[0], question_of(c)) for c in cases if c.ability == "answer"}
+    for case in (c for c in cases if c.ability == "abstain"):
+        assert case.answer == NO_EVIDENCE[case.language]
+        assert (case.prompt[-1]["content"].rpartition("\n\n")[0], question_of(case)) not in answered
+
+
+@pytest.mark.parametrize("cases", [TRAIN, TEST], ids=["train", "test"])
+def test_a_call_can_be_read_and_holds_what_the_request_says(cases):
+    for case in (c for c in cases if c.ability == "tool"):
+        if not case.gold:
+            assert case.answer == NO_TOOL[case.language]
+            continue
+        _, arguments = read_call(case.answer, case.tools)
+        request = case.prompt[-1]["content"].casefold()
+        assert all(str(value).casefold() in request for value in arguments.values())
+        assert list(case.prompt) == tool_messages(case.prompt[-1]["content"], case.tools)
+
+
+def test_every_ability_is_there_in_both_languages():
+    for cases in (TRAIN, TEST):
+        assert {(c.ability, c.language) for c in cases} == {(a, x) for a in ("answer", "abstain", "tool") for x in ("en", "vi")}
+
+
+def test_the_two_parts_share_no_question_answer_or_value():
+    """What the assistant itself says (that it knows nothing, that no tool fits) is the same in both, by intent."""
+    own = {*NO_EVIDENCE.values(), *NO_TOOL.values()}
+    for take in (question_of, lambda c: c.answer, lambda c: c.gold):
+        shared = {take(c) for c in TRAIN} & {take(c) for c in TEST}
+        assert shared <= {"", *own}
+
+
+def test_the_two_parts_share_no_name_and_no_tool():
+    for name, pool in material()["pools"].items():
+        train, test = ({x for entry in pool[part] for x in ([entry] if isinstance(entry, str) else entry)} for part in ("train", "test"))
+        assert not {x.casefold() for x in train} & {x.casefold() for x in test}, name
+    tools = material()["tools"]
+    assert not {tool["name"] for tool in tools["train"]} & {tool["name"] for tool in tools["test"]}
+
+
+def test_the_two_parts_share_no_pattern_of_a_statement_or_question():
+    """Statements and questions with their names and values taken out: a pattern that both parts had could be learned by heart."""
+    facts, tables = material()["facts"], material()["tables"]
+    held_out, trained = set(), set()
+    for about in facts["train"]:
+        for key in ("en", "vi", "ask_en", "ask_vi"):
+            held_out.add(about[key][-1])
+            trained |= set(about[key][:-1])
+    for about in facts["test"]:
+        held_out |= {pattern for key in ("en", "vi", "ask_en", "ask_vi") for pattern in about[key]}
+    for part, into in (("train", trained), ("test", held_out)):
+        into |= {p for table in tables[part] for column in table["columns"] for key in ("ask_en", "ask_vi") for p in column[key]}
+    assert not held_out & trained
+
+
+def test_about_half_of_the_tests_questions_are_about_what_training_never_mentions():
+    patterns = [a for about in material()["facts"]["test"] for key in ("ask_en", "ask_vi") for a in about[key]]
+    patterns += [
+        a for table in material()["tables"]["test"] for column in table["columns"] for key in ("ask_en", "ask_vi") for a in column[key]
+    ]
+    unseen = [re.compile(re.escape(p).replace(r"\{s\}", ".+"), re.IGNORECASE) for p in patterns]
+    asked = [question_of(c) for c in TEST if c.ability == "answer"]
+    share = sum(any(p.fullmatch(q) for p in unseen) for q in asked) / len(asked)
+    assert 0.3 < share < 0.7
+
+
+def test_nothing_of_the_assistants_evaluation_is_among_them():
+    """No question of the evaluation is trained on; no training text shares eight words in a row with one, or with an invented passage."""
+    evaluation = REPO / "capstone" / "evaluation"
+    asked = [
+        json.loads(line)["question"]
+        for name in ("questions.jsonl", "translated.jsonl")
+        for line in (evaluation / name).read_text("utf-8").splitlines()
+    ]
+    invented = json.loads((evaluation / "invented.json").read_text("utf-8"))
+    asked += [
+        text
+        for facts in invented["facts"].values()
+        for fact in facts
+        for text in (fact["en"], fact["vi"], *fact["asked_en"], *fact["asked_vi"])
+    ]
+    handbook = [path.read_text("utf-8") for path in sorted((evaluation / "handbook").glob("*.typ"))]
+    theirs = {run for text in (*asked, *handbook) for run in runs(text, 8)}
+    ours = {run for case in TRAIN for message in case.messages if message["role"] != "system" for run in runs(message["content"], 8)}
+    assert not ours & theirs
+    assert not {" ".join(words(question_of(c))) for c in TRAIN} & {" ".join(words(text)) for text in asked}
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def runs(text: str, length: int) -> set[str]:
+    found = words(text)
+    return {" ".join(found[i : i + length]) for i in range(len(found) - length + 1)}
+
+
+def test_an_empty_training_set_is_refused():
+    with pytest.raises(ValueError, match="the training set would be empty"):
+        make_groups(0, part="train")
+
+
+def test_the_material_is_whole():
+    """Every pattern names what it is about, and every language has as many."""
+    material_ = json.loads((Path(make_groups.__code__.co_filename).with_suffix(".json")).read_text("utf-8"))
+    for part in ("train", "test"):
+        for about in material_["facts"][part]:
+            assert len(about["en"]) == len(about["vi"]) >= 2
+            assert all("{s}" in text for key in ("en", "vi", "ask_en", "ask_vi") for text in about[key])
+            assert all("{v}" in text for key in ("en", "vi") for text in about[key])
