@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from assistant.knowledge.abstention import LEAST_ODDS, Features, features, text_of
 from assistant.knowledge.search import Hit
+from assistant.knowledge.vocabulary import Heard
 from hybridlab.rag.embed import E5
 from hybridlab.rag.reader import Example, Reader, States, token_states, train
 from sklearn.cluster import AgglomerativeClustering
@@ -38,6 +39,15 @@ OTHER_PAGE = 0.3  # the weight of "no answer" for a chunk of a page that isn't n
 
 
 @dataclass(frozen=True)
+class Found:
+    """A question, the chunks that were found for it, and what its words are to the documents."""
+
+    question: Question
+    hits: Sequence[Hit]
+    heard: Heard
+
+
+@dataclass(frozen=True)
 class Material:
     """What the reader learns from: states of questions and passages, numbered; of the calibration questions, which examples are whose."""
 
@@ -47,23 +57,23 @@ class Material:
     asked: list[list[Example]]
 
 
-def fit(found: Sequence[tuple[Question, Sequence[Hit]]], encoder: E5) -> tuple[dict, Reader]:
+def fit(found: Sequence[Found], encoder: E5) -> tuple[dict, Reader]:
     """The model of `abstention.json` (an intercept, a weight for each feature, and the threshold with the best F1 of abstaining), and
     the reader. The threshold is chosen on predictions for questions that neither reader nor regression had seen, among those that are
     mixed like the test part: with as many near misses as the further ones have, it would refuse too much.
 
     Raises ValueError where the questions are not all of the calibration part, or are of one kind only.
     """
-    if any(question.split != "calibration" for question, _ in found):
+    if any(one.question.split != "calibration" for one in found):
         raise ValueError("a question of the test part was given to the calibration: it would no longer measure anything.")
-    found = [(question, hits) for question, hits in found if hits]
-    y = np.array([question.answerable for question, _ in found])
+    found = [one for one in found if one.hits]
+    y = np.array([one.question.answerable for one in found])
     if len(set(y.tolist())) < 2:
         raise ValueError("the calibration needs questions with and without an answer.")
-    folds = folds_of(encoder.query([question.question for question, _ in found]), y)
+    folds = folds_of(encoder.query([one.question.question for one in found]), y)
     reader, unseen = read(material(found, encoder), folds)
-    mixed = np.array([number_of(question) <= FURTHER for question, _ in found])
-    x = np.array([features(q.question, hits, odds).vector() for (q, hits), odds in zip(found, unseen, strict=True)])
+    mixed = np.array([number_of(one.question) <= FURTHER for one in found])
+    x = np.array([features(one.question.question, one.hits, one.heard, odds).vector() for one, odds in zip(found, unseen, strict=True)])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000))
     probabilities = cross_val_predict(model, x, y, cv=folds, method="predict_proba")[:, 1]
     threshold = best_threshold(probabilities[mixed], y[mixed])
@@ -84,18 +94,18 @@ def folds_of(vectors: np.ndarray, y: np.ndarray) -> list[tuple[np.ndarray, np.nd
     return list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=SEED).split(vectors, y, same))
 
 
-def material(found: Sequence[tuple[Question, Sequence[Hit]]], encoder: E5) -> Material:
+def material(found: Sequence[Found], encoder: E5) -> Material:
     """The states of all texts, each made once."""
     texts, pairs = invented.make(INVENTED_PASSAGES, SEED)
-    asked = list(dict.fromkeys([pair.question for pair in pairs] + [question.question for question, _ in found]))
-    chunks = list(dict.fromkeys(text_of(hit) for _, hits in found for hit in hits))
+    asked = list(dict.fromkeys([pair.question for pair in pairs] + [one.question.question for one in found]))
+    chunks = list(dict.fromkeys(text_of(hit) for one in found for hit in one.hits))
     number = {question: i for i, question in enumerate(asked)}
     place = {text: len(texts) + i for i, text in enumerate(chunks)}
     return Material(
         token_states(encoder, asked, question=True),
         token_states(encoder, texts + chunks, question=False),
         [Example(number[pair.question], pair.passage, pair.answered) for pair in pairs],
-        [[example_of(question, hit, number[question.question], place[text_of(hit)]) for hit in hits] for question, hits in found],
+        [[example_of(one.question, hit, number[one.question.question], place[text_of(hit)]) for hit in one.hits] for one in found],
     )
 
 

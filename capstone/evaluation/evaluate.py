@@ -48,7 +48,13 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     console.print("reading the documents, and embedding what was not embedded before …")
     knowledge = base.build(home / "assistant", files, handbook.RESTRICTED, REMEMBERED)
     if chosen.calibrate:
-        seen = [(q, knowledge.search(base.STAFF, q.question, knowledge.settings.evidence)) for q in questions if q.split == "calibration"]
+        seen = [
+            calibrate.Found(
+                q, knowledge.search(base.STAFF, q.question, knowledge.settings.evidence), knowledge.heard(base.STAFF, q.question)
+            )
+            for q in questions
+            if q.split == "calibration"
+        ]
         model, reader = calibrate.fit(seen, knowledge.encoder)
         calibrate.write(model, abstention.CALIBRATION)
         reader.save(abstention.READER)

@@ -12,6 +12,7 @@ from assistant.engines.base import Message
 from assistant.knowledge.quotes import Citation, cite, is_verbatim
 from assistant.knowledge.search import Hit, Retriever
 from assistant.knowledge.service import Knowledge
+from assistant.knowledge.vocabulary import Heard
 from assistant.orchestrator import Cited, Delta, Done, Options, Orchestrator
 
 from capstone.evaluation import metrics
@@ -78,10 +79,11 @@ class Evidence:
     answered: bool
 
 
-def evidence(knowledge: Knowledge, question: Question, decide: Callable[[str, Sequence[Hit]], bool]) -> Evidence:
+def evidence(knowledge: Knowledge, question: Question, decide: Callable[[str, Sequence[Hit], Heard], bool]) -> Evidence:
     hits = knowledge.search(STAFF, question.question, knowledge.settings.evidence)
     citations = cite(knowledge.store, STAFF, knowledge.encoder, question.question, hits)
-    return Evidence(question, hits, citations, bool(citations) and decide(question.question, hits))
+    heard = knowledge.heard(STAFF, question.question)
+    return Evidence(question, hits, citations, bool(citations) and decide(question.question, hits, heard))
 
 
 def abstention(found: Sequence[Evidence]) -> dict[str, Any]:

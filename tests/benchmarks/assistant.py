@@ -149,7 +149,7 @@ def rooms(home: Path, engine: Embedded) -> Samples:
     encoder, settings = E5(), Settings(home=home, _env_file=None)
     store = Store(settings.database)
     knowledge = Knowledge(store, encoder, settings)
-    is_evidence("Are the models there?", knowledge.search("local", "fill the index", settings.evidence), encoder)
+    is_evidence("Are the models there?", knowledge.search("local", "fill", 1), knowledge.heard("local", "fill"), encoder)
     steps: Samples = {
         "of that, search, s": [],
         "of that, whether it is evidence, s": [],
@@ -161,7 +161,7 @@ def rooms(home: Path, engine: Embedded) -> Samples:
         marks = [time.perf_counter()]
         hits = knowledge.search("local", question, settings.evidence)
         marks.append(time.perf_counter())
-        is_evidence(question, hits, encoder)
+        is_evidence(question, hits, knowledge.heard("local", question), encoder)
         marks.append(time.perf_counter())
         citations = cite(store, "local", encoder, question, hits)
         marks.append(time.perf_counter())

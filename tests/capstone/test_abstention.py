@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from assistant.knowledge import abstention
-from assistant.knowledge.abstention import features, names, tight
-from assistant.knowledge.search import Hit
+from assistant.knowledge.abstention import features, tight
+from assistant.knowledge.search import Hit, dictionary, passage_language
 from assistant.knowledge.service import Knowledge
+from assistant.knowledge.vocabulary import Heard, Vocabulary, names
+from assistant.language import Language
 from assistant.store.documents import StoredChunk
+from hybridlab.rag.structured_query import WordIndex
 
 from capstone.evaluation import base, calibrate, handbook, invented
 from capstone.evaluation.questions import Question
@@ -25,15 +28,52 @@ def hit(text: str, context: str = "", **scores: float) -> Hit:
 # ---------------------------------------------------------------- features
 
 
+def known(question: str, *passages: str) -> Heard:
+    """What a question's words are to documents of these passages."""
+    indexes: dict[Language, WordIndex] = {"en": WordIndex(), "vi": WordIndex()}
+    vocabulary = Vocabulary(indexes, dictionary())
+    for number, passage in enumerate(passages):
+        language = passage_language(passage)
+        words = dictionary().words(passage, language)
+        indexes[language].add([number], [words])
+        vocabulary.learn(language, words)
+    return vocabulary.heard(question)
+
+
+NOTHING = Heard({}, 0.0)
+
+
 def test_cosine_is_the_best_one_and_zero_where_there_is_none() -> None:
-    assert features("What?", [hit("a", e5=0.8), hit("b", e5=0.9), hit("c", bm25=7.0)], 0.0).cosine == 0.9
-    assert features("What?", [hit("a", bm25=7.0)], 0.0).cosine == 0.0
+    assert features("What?", [hit("a", e5=0.8), hit("b", e5=0.9), hit("c", bm25=7.0)], NOTHING, 0.0).cosine == 0.9
+    assert features("What?", [hit("a", bm25=7.0)], NOTHING, 0.0).cosine == 0.0
 
 
-def test_covered_counts_the_terms_of_the_best_chunk_folded_or_translated() -> None:
-    question = "Phụ cấp xăng xe bao nhiêu?"  # phụ, cấp, xăng, xe
-    assert features(question, [hit("phu cap"), hit("xang", context="xe")], 0.0).covered == 0.5
-    assert features(question, [hit("phu cap"), hit("petrol allowance", translated=0.75)], 0.0).covered == 0.75
+def test_a_word_is_rarer_the_fewer_passages_have_it() -> None:
+    passages = ["the oven is hot", "the oven is cold", "the lathe is old", "the drill is new"]
+    oven, lathe, saw = (known(f"Where is the {word}?", *passages).rarest for word in ("oven", "lathe", "saw"))
+    assert oven == pytest.approx(math.log(5 / 2.5) / math.log(5 / 0.5))
+    assert lathe == pytest.approx(math.log(5 / 1.5) / math.log(5 / 0.5))
+    assert saw == 1.0
+    assert known("Where is the oven?", *["the oven"] * 9).rarest == pytest.approx(math.log(10 / 9.5) / math.log(20))
+    assert known("Where?", *passages).rarest == 0.0  # nothing but words that every question has
+    assert known("Where is the oven?").rarest == 1.0
+
+
+def test_a_word_is_heard_in_other_spellings_and_in_the_other_language() -> None:
+    leave = "nhân viên được nghỉ phép mười lăm ngày"
+    assert known("Nghỉ phép mấy ngày?", leave).rarest < 1.0
+    assert known("Nghi phep nhu the nao?", leave).rarest < 1.0
+    assert known("How many employees?", leave).rarest < 1.0
+    assert known("How many elephants?", leave).rarest == 1.0
+
+
+def test_a_passage_that_is_gone_is_heard_no_more() -> None:
+    index = WordIndex()
+    index.add([1, 2], [["oven", "oven", "lathe"], ["oven"]])
+    assert [index.holding(words) for words in ({"oven"}, {"lathe"}, {"saw"}, {"lathe", "oven"}, ())] == [2, 1, 0, 3, 0]
+    index.remove([1])
+    assert [index.holding(words) for words in ({"oven"}, {"lathe"})] == [1, 0]
+    assert WordIndex().holding({"oven"}) == 0
 
 
 @pytest.mark.parametrize(
@@ -52,14 +92,20 @@ def test_names_are_words_with_a_capital_or_a_figure(question: str, found: list[s
 
 def test_a_name_is_missing_where_no_chunk_has_it_in_any_spelling() -> None:
     assert tight("Hà Nội") == tight("Hanoi")
-    assert features("How much is paid in Hanoi?", [hit("Hà Nội: 450.000")], 0.0).missing == 0.0
-    assert features("How much is paid in Berlin?", [hit("Hà Nội"), hit("Tokyo")], 0.0).missing == 1.0
-    assert features("How much is paid in Tokyo?", [hit("Hà Nội"), hit("x", context="Tokyo")], 0.0).missing == 0.0
+
+    def missing(place: str, *hits: Hit) -> float:
+        question = f"How much is paid in {place}?"
+        return features(question, hits, known(question, "paid in Tokyo", "paid in Hanoi", "paid in Tokyo too"), 0.0).missing
+
+    assert missing("Hanoi", hit("Hà Nội: 450.000")) == 0.0
+    assert missing("Tokyo", hit("Hà Nội"), hit("x", context="Tokyo")) == 0.0
+    assert missing("Berlin", hit("Hà Nội"), hit("Tokyo")) == 1.0
+    assert 0.0 < missing("Tokyo", hit("Hà Nội")) < missing("Hanoi", hit("Tokyo")) < 1.0
 
 
 def test_without_hits_there_is_no_evidence() -> None:
-    assert not abstention.is_evidence("What?", [], None)
-    assert abstention.probability("What?", [], None) == 0.0
+    assert not abstention.is_evidence("What?", [], NOTHING, None)
+    assert abstention.probability("What?", [], NOTHING, None) == 0.0
 
 
 # ---------------------------------------------------------------- the calibrated model
@@ -69,7 +115,7 @@ def test_the_model_is_monotone_and_explains_itself() -> None:
     model = abstention.calibration()
     weight = dict(zip(model["features"], model["weights"], strict=True))
     assert weight["cosine"] > 0
-    assert weight["covered"] >= 0
+    assert weight["rarest"] < 0
     assert weight["read"] > 0
     assert weight["missing"] < 0
     assert 0.0 < model["threshold"] < 1.0
@@ -105,8 +151,9 @@ def test_a_near_miss_is_refused_and_its_neighbour_answered(knowledge: Knowledge,
     decided = {}
     for question in (answered, near_miss):
         hits = knowledge.search(base.STAFF, question, knowledge.settings.evidence)
-        decided[question] = abstention.is_evidence(question, hits, knowledge.encoder)
-        assert decided[question] == abstention.is_evidence(question, hits, knowledge.encoder)  # the same every time
+        heard = knowledge.heard(base.STAFF, question)
+        decided[question] = abstention.is_evidence(question, hits, heard, knowledge.encoder)
+        assert decided[question] == abstention.is_evidence(question, hits, heard, knowledge.encoder)  # the same every time
     assert decided == {answered: True, near_miss: False}
 
 

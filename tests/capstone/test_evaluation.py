@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from assistant.knowledge import abstention
 from assistant.knowledge.service import Knowledge
+from assistant.knowledge.vocabulary import Heard
 from hybridlab.rag.parse import parse
 from hybridlab.rag.parse.sniff import declared_type
 
@@ -204,6 +205,8 @@ def test_the_boards_document_is_found_by_the_board_alone(knowledge: Knowledge) -
     question = "What is the highest monthly pay of a principal of grade P4?"
     assert {hit.chunk.name for hit in knowledge.search(base.BOARD, question, 5)} == {handbook.RESTRICTED}
     assert handbook.RESTRICTED not in {hit.chunk.name for hit in knowledge.search(base.STAFF, question, 50)}
+    assert knowledge.heard(base.STAFF, question).names == {"P4": 1.0}  # nor are its words
+    assert knowledge.heard(base.BOARD, question).names["P4"] < 1.0
 
 
 def test_each_year_has_its_own_policy(knowledge: Knowledge) -> None:
@@ -215,7 +218,7 @@ def test_each_year_has_its_own_policy(knowledge: Knowledge) -> None:
 def test_the_calibration_refuses_test_questions() -> None:
     question = next(question for question in QUESTIONS if question.split == "test")
     with pytest.raises(ValueError, match="test part"):
-        calibrate.fit([(question, [])], None)
+        calibrate.fit([calibrate.Found(question, [], Heard({}, 0.0))], None)
 
 
 def test_the_stored_model_fits_the_features() -> None:

@@ -1,8 +1,9 @@
 """Is what was found evidence? A logistic model over a few features of the best hits, calibrated on questions with and without an answer.
 
 E5's cosines are compressed (related 0.83 to 0.87, unrelated 0.65 to 0.78), and both retrievers like a near miss: an allowance is asked
-for, allowances are found, and the city is not among them. So question and passage are also read together: names and numbers are looked
-for, and a small reader (`hybridlab.rag.reader`) judges whether what matters in the question has a counterpart in the passage.
+for, allowances are found, and the city is not among them. So its words are weighed by how rare they are in the documents (vocabulary.py),
+and question and passage are read together: a small reader (`hybridlab.rag.reader`) judges whether what matters in the question has a
+counterpart in the passage.
 Coefficients and reader are written by `assistant eval --calibrate`, on questions that the reported figures don't use.
 """
 
@@ -20,41 +21,38 @@ from hybridlab.rag.embed import E5
 from hybridlab.rag.reader import Reader, token_states
 
 from assistant.knowledge.search import Hit
+from assistant.knowledge.vocabulary import Heard
 from assistant.language import language_of
-from assistant.store.words import folded, terms
+from assistant.store.words import folded
 
 CALIBRATION = Path(__file__).with_name("abstention.json")
 READER = Path(__file__).with_name("reader.safetensors")  # reader.md says what it is made of
-WORD = re.compile(r"\w+(?:[.'’/-]\w+)*")
 LEAST_ODDS = -12.0  # of a reader that saw nothing to read
 
 
 @dataclass(frozen=True)
 class Features:
-    """`cosine`: E5's best, of either language; `covered`: the largest share of the question's terms that one chunk holds, without
-    diacritics, or translated where it is in the other language; `missing`: 1 where a name or a number of the question stands in none
-    of the chunks; `vietnamese`: 1 where the question is Vietnamese, whose cosines lie elsewhere; `read`: the reader's log odds for the
-    best chunk."""
+    """`cosine`: E5's best, of either language; `missing`: how rare the rarest name or number of the question is that stands in none of
+    the chunks, 0 where all do; `rarest`: how rare the question's rarest word is in all documents, 1 where none has it; `vietnamese`:
+    1 where the question is Vietnamese, whose cosines lie elsewhere; `read`: the reader's log odds for the best chunk."""
 
     cosine: float
-    covered: float
     missing: float
+    rarest: float
     vietnamese: float
     read: float
 
     def vector(self) -> tuple[float, ...]:
-        return (self.cosine, self.covered, self.missing, self.vietnamese, self.read)
+        return (self.cosine, self.missing, self.rarest, self.vietnamese, self.read)
 
 
-def features(question: str, hits: Sequence[Hit], read: float) -> Features:
-    """`read` is what `reading` says of them."""
-    wanted = set(map(folded, terms(question)))
-    shares = [len(set(map(folded, terms_of(hit))) & wanted) / max(1, len(wanted)) for hit in hits]
+def features(question: str, hits: Sequence[Hit], heard: Heard, read: float) -> Features:
+    """`heard` is what `Knowledge.heard` says of the question, `read` what `reading` says of the hits."""
     together = "".join(map(tight, map(text_of, hits)))
     return Features(
         cosine=max((hit.scores["e5"] for hit in hits if "e5" in hit.scores), default=0.0),
-        covered=max([*shares, *(hit.scores.get("translated", 0.0) for hit in hits)], default=0.0),
-        missing=float(any(tight(name) not in together for name in names(question))),
+        missing=max((rarity for name, rarity in heard.names.items() if tight(name) not in together), default=0.0),
+        rarest=heard.rarest,
         vietnamese=float(language_of(question) == "vi"),
         read=read,
     )
@@ -63,17 +61,6 @@ def features(question: str, hits: Sequence[Hit], read: float) -> Features:
 def text_of(hit: Hit) -> str:
     """What a chunk says, headings and names of columns included."""
     return f"{hit.chunk.context}\n{hit.chunk.text}".strip()
-
-
-def terms_of(hit: Hit) -> list[str]:
-    text = text_of(hit)
-    return [word for start in range(0, len(text), 400) for word in terms(text[start : start + 420])]
-
-
-def names(question: str) -> list[str]:
-    """The words of a question that can't be said differently: with a capital letter (but for the first word), or with a figure."""
-    words = [re.sub(r"['’]s$", "", word) for word in WORD.findall(question)]
-    return [word for word in words[1:] if word[0].isupper() or any(c.isdigit() for c in word)]
 
 
 def tight(text: str) -> str:
@@ -98,15 +85,15 @@ def reading(question: str, hits: Sequence[Hit], encoder: E5) -> float:
     return max(LEAST_ODDS, float(max(odds, default=LEAST_ODDS)))
 
 
-def probability(question: str, hits: Sequence[Hit], encoder: E5) -> float:
+def probability(question: str, hits: Sequence[Hit], heard: Heard, encoder: E5) -> float:
     """How likely the hits hold an answer, from 0 to 1."""
     if not hits:
         return 0.0
     model = calibration()
-    measured = features(question, hits, reading(question, hits, encoder)).vector()
+    measured = features(question, hits, heard, reading(question, hits, encoder)).vector()
     z = model["intercept"] + sum(w * x for w, x in zip(model["weights"], measured, strict=True))
     return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, z))))
 
 
-def is_evidence(question: str, hits: Sequence[Hit], encoder: E5) -> bool:
-    return bool(hits) and probability(question, hits, encoder) >= calibration()["threshold"]
+def is_evidence(question: str, hits: Sequence[Hit], heard: Heard, encoder: E5) -> bool:
+    return bool(hits) and probability(question, hits, heard, encoder) >= calibration()["threshold"]

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -21,16 +22,15 @@ from hybridlab.rag.index import DenseIndex
 from hybridlab.rag.structured_query import WordIndex
 
 from assistant.knowledge.across import Found, likelihood, placed
+from assistant.knowledge.vocabulary import LEFT_OUT, Heard, Vocabulary
 from assistant.language import VIETNAMESE, Language, language_of
 from assistant.store import Store
 from assistant.store.documents import StoredChunk
-from assistant.store.words import STOP, search_words
+from assistant.store.words import search_words
 
 Retriever = Literal["fused", "bm25", "e5"]
 DEPTH = 50  # candidates of each retriever that are fused
 FUSION_K = 8  # of reciprocal rank fusion; 5 to 10 found more of the calibration questions than the usual 60 (docs/evaluation.md)
-# Said in every question, and translated by everything: `không được` is no word to look for.
-LEFT_OUT = STOP | frozenset("bạn cả chỉ còn cùng cần đó hơn khác lên muốn nó nữa ngoài rất sự việc xuống".split())  # noqa: SIM905
 VIETNAMESE_SHARE = 0.2  # of a text's words with Vietnamese letters: a name in an English text is no Vietnamese text
 
 
@@ -62,6 +62,7 @@ class Search:
     def __init__(self, store: Store, encoder):
         self.store, self.encoder = store, encoder
         self._shelves: dict[str, dict[Language, Shelf]] = {}
+        self._vocabularies: dict[str, Vocabulary] = {}
         self._lock = threading.RLock()
 
     def __call__(self, owner: str, query: str, k: int, retriever: Retriever = "fused", documents: Sequence[str] | None = None) -> list[Hit]:
@@ -109,10 +110,17 @@ class Search:
                 for language, shelf in self._shelves_of(owner).items()
             }
 
+    def heard(self, owner: str, question: str) -> Heard:
+        """What a question's words are to all of the owner's documents."""
+        with self._lock:
+            self._shelves_of(owner)
+            return self._vocabularies[owner].heard(question)
+
     def _shelves_of(self, owner: str) -> dict[Language, Shelf]:
         """The owner's indexes: only their passages are ever in them, so nothing else can be found."""
         if owner not in self._shelves:
             self._shelves[owner] = {language: Shelf(DenseIndex(self.encoder.dim)) for language in ("en", "vi")}
+            self._vocabularies[owner] = Vocabulary({lang: shelf.words for lang, shelf in self._shelves[owner].items()}, dictionary())
             ids, vectors = self.store.documents.vectors(owner)
             self._fill(owner, ids, vectors)
         return self._shelves[owner]
@@ -125,7 +133,9 @@ class Search:
             if rows:
                 shelf.meaning.add(ids[rows], vectors[rows])
                 here = [chunks[i] for i in ids[rows].tolist()]
-                shelf.words.add(ids[rows].tolist(), [dictionary().words(f"{c.context} {c.text}", language) for c in here])
+                words = [dictionary().words(f"{c.context} {c.text}", language) for c in here]
+                shelf.words.add(ids[rows].tolist(), words)
+                self._vocabularies[owner].learn(language, set(chain.from_iterable(words)))
 
     def add(self, owner: str, embedded: Iterable[tuple[int, np.ndarray]]) -> None:
         """Put new embeddings into an index that is loaded; one that is not reads them from the database."""
@@ -144,6 +154,7 @@ class Search:
         """Drop an owner's index; the next search reads it from the database."""
         with self._lock:
             self._shelves.pop(owner, None)
+            self._vocabularies.pop(owner, None)
 
 
 @cache

@@ -18,6 +18,7 @@ from hybridlab.rag.parse.sniff import declared_type
 from assistant.knowledge.search import Hit, Retriever, Search
 from assistant.knowledge.suspicion import warnings_of
 from assistant.knowledge.uploads import Reserve, Uploads, safe_name
+from assistant.knowledge.vocabulary import Heard
 from assistant.settings import Settings
 from assistant.store import DiskFull, Store, StoreError
 from assistant.store.documents import Document, Gone, StoredPage
@@ -106,6 +107,10 @@ class Knowledge:
     ) -> list[Hit]:
         """The best `k` chunks for a question among the owner's documents (or some of them), best first."""
         return self.searching(owner, query, k, retriever, documents)
+
+    def heard(self, owner: str, question: str) -> Heard:
+        """What a question's words are to the owner's documents: how rare, and which stand in none."""
+        return self.searching.heard(owner, question)
 
     def _let_go(self, owner: str, gone: Gone) -> None:
         """Take from index and disk what has gone from the database."""

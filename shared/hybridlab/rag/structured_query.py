@@ -8,7 +8,7 @@ With probability 1 for each word itself this is BM25, so scores of two languages
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -40,6 +40,12 @@ class WordIndex:
         for i in ids:
             self._passages.pop(i, None)
         self._settled = False
+
+    def holding(self, words: Collection[str]) -> int:
+        """How many passages hold a word, or, summed up, words."""
+        self._settle()
+        numbers = [number for word in words if (number := self._numbers.get(word)) is not None and number + 1 < len(self._starts)]
+        return int(sum(self._starts[number + 1] - self._starts[number] for number in numbers))
 
     def search(
         self, question: Sequence[Mapping[str, float]], k: int, allowed: Sequence[int] | Int64[np.ndarray, " n"] | None = None
