@@ -2,7 +2,7 @@
 # Everything that thinks lives in scripts/ and in the `course` command; this file only names it.
 
 .DEFAULT_GOAL := help
-.PHONY: help learn assistant test test-quick soak build bench lint env clean
+.PHONY: help learn assistant test test-quick soak build bench vllm lint env clean
 
 PY := .venv/bin/python
 COURSE := .venv/bin/course
@@ -42,6 +42,9 @@ soak: env ## proofs that take too long for `make test`: load, faults, many seeds
 
 bench: env ## measure, and write tests/benchmarks/results/ and docs/benchmarks.md
 	@$(PY) -m tests.benchmarks
+
+vllm: env ## install vLLM's CPU build in .build/vllm (about 4 GB) and measure it beside the course's engine
+	@$(PY) scripts/vllm_env.py
 
 clean: ## delete what was built (never workspace/, nor the texts that were fetched)
 	@rm -rf .pytest_cache .ruff_cache .mypy_cache
