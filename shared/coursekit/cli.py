@@ -14,6 +14,7 @@ from hybridlab.runtime import prepare_environment
 from rich.console import Console
 
 from coursekit import commands
+from coursekit.__main__ import INTERRUPTED
 from coursekit.errors import CourseError
 
 app = typer.Typer(
@@ -34,7 +35,6 @@ ADVICE = {
     errno.ENOTDIR: "a file stands where a folder belongs, so move it away",
     errno.EISDIR: "a folder stands where a file belongs, so move it away",
 }
-INTERRUPTED = "Interrupted; nothing was left half done. Run the command again to go on."
 
 
 def in_one_line(command: Callable) -> Callable:
@@ -75,13 +75,5 @@ def main() -> None:
     prepare_environment()
     # jsonschema would import it to know internationalised addresses, which no notebook has: seconds of every command.
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-    try:
-        register()
-        app(prog_name="course")
-    except KeyboardInterrupt:  # before or after a command's own work
-        errors.print(INTERRUPTED)
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    register()
+    app(prog_name="course")

@@ -21,7 +21,7 @@ def grade(week: Week, workspace: Path) -> float:
     """Seconds on the clock. Raises RuntimeError where the grade failed."""
     begin = time.perf_counter()
     ended = subprocess.run(
-        [sys.executable, "-m", "coursekit.cli", "grade", week.name],
+        [sys.executable, "-m", "coursekit", "grade", week.name],
         env={**os.environ, "COURSE_WORKSPACE": str(workspace)},
         cwd=REPO,
         capture_output=True,

@@ -60,5 +60,5 @@ def test_a_changed_release_is_out_of_step(tmp_path: Path) -> None:
 
 @pytest.mark.slow(seconds=10)
 def test_json_is_what_a_program_can_read(found: dict) -> None:
-    done = subprocess.run([sys.executable, "-m", "coursekit.cli", "audit", "--json"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "coursekit", "audit", "--json"], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["by_month"].keys() == found["by_month"].keys()

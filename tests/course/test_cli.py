@@ -44,21 +44,27 @@ def test_a_file_in_the_place_of_the_workspace_is_one_sentence(tmp_path):
     workspace = tmp_path / "workspace"
     workspace.write_text("not a folder")
     environment = {**os.environ, "COURSE_WORKSPACE": str(workspace)}
-    done = subprocess.run([sys.executable, "-m", "coursekit.cli", "progress"], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-m", "coursekit", "progress"], capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert re.search(r"^progress: Not a directory \(.*\): a file stands where a folder belongs", done.stderr, re.MULTILINE)
     assert "Traceback" not in done.stderr
 
 
-def test_ctrl_c_before_a_command_has_begun_is_one_sentence(monkeypatch, capsys):
-    def interrupted():
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cli, "register", interrupted)
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 130
-    assert capsys.readouterr().err.startswith("Interrupted; nothing was left half done.")
+@pytest.mark.parametrize("module", ["typer", "coursekit.commands.grade"], ids=["at the first import", "among the commands"])
+def test_ctrl_c_before_a_command_has_begun_is_one_sentence(tmp_path, module):
+    """The key is pressed while `module` is imported: Python finds this one first, and it does what the key does."""
+    code = (
+        "import os, runpy, signal, sys\n"
+        "class Press:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Press())\n"
+        "sys.argv = ['course', '--help']\n"
+        "runpy.run_module('coursekit', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert done.stderr == "Interrupted; nothing was left half done. Run the command again to go on.\n"
 
 
 def test_a_command_starts_without_the_grammars_of_addresses():

@@ -163,7 +163,7 @@ def test_image_starts_a_command_that_the_course_has(name: str) -> None:
     command = json.loads(next(value for word, value in instructions(name) if word == "CMD"))
     options = [part for part in command[command.index("learn") :] if part.startswith("--")]
     wide = {**os.environ, "COLUMNS": "200"}
-    shown = subprocess.run([sys.executable, "-m", "coursekit.cli", "learn", "--help"], capture_output=True, text=True, env=wide).stdout
+    shown = subprocess.run([sys.executable, "-m", "coursekit", "learn", "--help"], capture_output=True, text=True, env=wide).stdout
     assert all(option in shown for option in options), shown
 
 

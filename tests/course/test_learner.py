@@ -87,7 +87,7 @@ def test_the_project_then_trains_the_learners_own_model_and_is_graded_by_its_out
     assert report.points == report.of, [r.text for r in report.results]
     outcomes = promote.promote(unit, promote.graded_notebook(unit), folder=folder)
     assert {o.state for o in outcomes} == {"promoted"}
-    command = [sys.executable, "-m", "coursekit.cli", "library", "--json"]
+    command = [sys.executable, "-m", "coursekit", "library", "--json"]
     parts = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     assert {p["origin"] for p in parts if p["week"] in [u.name for u in MONTH.units]} == {"learner"}
 
@@ -127,6 +127,58 @@ def test_the_learners_own_transformer_and_tokenizer_run_a_real_model(weeks_done)
     gap, origins = done.stdout.split(maxsplit=1)
     assert float(gap) < 1e-3
     assert origins.strip() == "['learner']"
+
+
+SERVES = """
+import torch
+from hybridlab.exercise import REGISTRY
+from hybridlab.llm.constrained import Grammar, generate_constrained
+from hybridlab.llm.automaton import Automaton
+from hybridlab.llm.continuous_batching import ContinuousBatching
+from hybridlab.llm.json_schema import schema_pattern
+from hybridlab.llm.kv_memory import kv_cache_bytes
+from hybridlab.llm.request import Request
+from hybridlab.llm.speculative import PromptLookup, speculative_generate
+from hybridlab.transformer.config import TransformerConfig
+from hybridlab.transformer.generation import generate
+from hybridlab.transformer.model import MiniTransformer
+
+torch.manual_seed(0)
+model = MiniTransformer(TransformerConfig.llama(257, d_model=32, n_layers=2, n_heads=4, max_time=96)).double().eval()
+for weight in model.parameters():
+    weight.data.mul_(4)
+requests = [Request([n, n + 1, 2 * n], 5 + 3 * n) for n in range(6)]
+engine = ContinuousBatching(model, n_blocks=9, block_size=4, max_batch=4)
+served = engine.serve(requests)
+alone = [generate(model, torch.tensor([r.prompt]), r.max_new_tokens, temperature=0)[0, 3:].tolist() for r in requests]
+assert served.answers == alone and sum(step.preempted for step in served.steps)
+assert speculative_generate(model, PromptLookup(257), requests[3].prompt, 14).tokens == alone[3]
+schema = {"type": "array", "items": {"enum": [10, None]}, "minItems": 2, "maxItems": 4}
+grammar = Grammar(Automaton(schema_pattern(schema)), [bytes([b]) for b in range(256)] + [b""], 256)
+print(bytes(generate_constrained(model, [5], grammar, 40).tokens).decode())
+assert kv_cache_bytes(model.config, [9 * 4], dtype=torch.float64) == engine.cache.nbytes
+earlier = ("hybridlab.llm.bpe", "hybridlab.llm.tokenizer")  # week 5's: promoted or not
+print(sorted({entry.origin for symbol, entry in REGISTRY.items() if not symbol.startswith(earlier)}))
+"""
+
+
+@pytest.mark.slow(seconds=60)
+@pytest.mark.timeout(900)
+def test_the_learners_own_engine_serves_many_at_once(weeks_done):
+    """Week 8, promoted: blocks, slots, plan, masks and drafts are the learner's, and so is the Transformer under them."""
+    unit = COURSE.week("week08")
+    fetch([unit])
+    solve(unit, other_style(unit))
+    report = grade.grade(unit)
+    assert report.points == report.of, [r.text for r in report.results]
+    assert {o.state for o in promote.promote(unit, promote.graded_notebook(unit))} == {"promoted"}
+    environment = os.environ | {"COURSE_WORKSPACE": str(paths.WORKSPACE)}
+    environment.pop("HYBRIDLAB_MYLAB", None)
+    done = subprocess.run([sys.executable, "-c", SERVES], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    written, origins = done.stdout.splitlines()
+    assert 2 <= len(json.loads(written)) <= 4
+    assert origins == "['learner']"
 
 
 BY_HEART = """def softmax(scores, dim=-1):

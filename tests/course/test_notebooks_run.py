@@ -24,7 +24,7 @@ def offline(log: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("month", "job"), JOBS)
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(700)
 def test_notebook_runs_within_twice_its_stated_time(month: str, job: Job, tmp_path: Path) -> None:
     if not job.path.is_file():
         pytest.fail(f"{job.path} is not built: run `course build`")

@@ -40,7 +40,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "coursekit.cli", "learn", "--no-browser", "--port", str(self.port), "--token", TOKEN]
+        command = [sys.executable, "-m", "coursekit", "learn", "--no-browser", "--port", str(self.port), "--token", TOKEN]
         self.log = log
         self.process = subprocess.Popen(command, stdout=log.open("w"), stderr=subprocess.STDOUT, start_new_session=True)
         deadline = time.monotonic() + 60

@@ -184,7 +184,7 @@ def test_the_bill_of_materials_says_what_the_library_itself_runs_on(tmp_path):
 
     text = promote.module_text(real.week, reference_source(real.symbol))
     promote.install(mylab, real, text, Verdict(True, what="It holds."), MONTHS / "90_small" / "week90_small" / "source" / "lab.py")
-    command = [sys.executable, "-m", "coursekit.cli", "library", "--json"]
+    command = [sys.executable, "-m", "coursekit", "library", "--json"]
     environment = {"COURSE_WORKSPACE": str(tmp_path), "PATH": "", "HOME": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     parts = {part["symbol"]: part for part in json.loads(done.stdout)}
