@@ -68,12 +68,19 @@ def test_the_two_parts_share_no_question_answer_or_value():
         assert shared <= {"", *own}
 
 
-def test_the_two_parts_share_no_name_and_no_tool():
+def test_the_two_parts_share_no_name():
     for name, pool in material()["pools"].items():
         train, test = ({x for entry in pool[part] for x in ([entry] if isinstance(entry, str) else entry)} for part in ("train", "test"))
         assert not {x.casefold() for x in train} & {x.casefold() for x in test}, name
+
+
+def test_about_half_of_the_tests_calls_are_of_tools_that_training_never_mentions():
     tools = material()["tools"]
-    assert not {tool["name"] for tool in tools["train"]} & {tool["name"] for tool in tools["test"]}
+    names = {part: {tool["name"] for tool in tools[part]} for part in ("train", "test")}
+    assert not names["train"] & names["test"]
+    called = [read_call(c.answer, c.tools)[0] for c in TEST if c.ability == "tool" and c.gold]
+    assert 0.3 < sum(name in names["test"] for name in called) / len(called) < 0.7
+    assert not {name for c in TRAIN for name in [t.name for t in c.tools]} & names["test"]
 
 
 def test_the_two_parts_share_no_pattern_of_a_statement_or_question():

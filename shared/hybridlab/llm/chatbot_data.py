@@ -203,14 +203,14 @@ def _case(ability: Ability, language: Language, question: str, texts: Sequence[s
 def _tools(chance: random.Random, part: Part, language: Language) -> Group:
     """Three tools; three requests for them, and mostly one that none of them can fulfil."""
     known = material()["tools"]
-    chosen = chance.sample(known[part], 3)
+    chosen = chance.sample(known["train"] + (known["test"] if part == "test" else []), 3)
     tools = tuple(Tool(tool["name"], tool["does"], tuple(tool["arguments"])) for tool in chosen)
     cases = []
     for _ in range(3):
         tool, used = chance.choice(chosen), set()
         given = {name: _value(chance, kind, part, used) for name, kind in tool["arguments"].items()}
         said = {name: _said(value, language) for name, value in given.items()}
-        request = _capital(chance.choice(tool[language]).format(**said))
+        request = _capital(chance.choice(_requests(tool, part, language)).format(**said))
         arguments = {name: int(said[name]) if kind == "count" else said[name] for name, kind in tool["arguments"].items()}
         call = write_call(tool["name"], arguments)
         cases.append(Case("tool", language, tuple(tool_messages(request, tools)), call, call, tools))
@@ -218,6 +218,12 @@ def _tools(chance: random.Random, part: Part, language: Language) -> Group:
         other = _said(chance.choice(known["other"][part]), language)
         cases.append(Case("tool", language, tuple(tool_messages(other, tools)), NO_TOOL[language], "", tools))
     return tuple(_shuffled(chance, cases))
+
+
+def _requests(tool: dict[str, Any], part: Part, language: Language) -> Sequence[str]:
+    """The last wording of a request for a tool of the training part is the test's."""
+    own = tool in material()["tools"]["train"]
+    return tool[language] if not own else tool[language][-1:] if part == "test" else tool[language][:-1]
 
 
 # ---------------------------------------------------------------- names and values

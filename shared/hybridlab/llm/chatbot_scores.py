@@ -13,7 +13,7 @@ from hybridlab.llm.tool_calls import NotACall, read_call
 CITATION = re.compile(r"\s*\[(\d+)\]")
 # also the words of a model that was never told the assistant's own sentence
 SILENT = re.compile(
-    r"found nothing|(do|did|can|could)(n't| not|not) (know|find|answer)|"
+    r"found nothing|(do not|don't|did not|didn't|cannot|can't|could not|couldn't) (know|find|answer)|"
     r"no (information|mention|answer)|not (mentioned|stated|given|specified)|"
     r"không (biết|tìm thấy|có thông tin|được đề cập|thể trả lời)",
     re.IGNORECASE,
