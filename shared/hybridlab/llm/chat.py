@@ -34,7 +34,8 @@ class Chat:
         self.model, self.tokenizer, self.temperature, self.top_p = model, tokenizer, temperature, top_p
         self.messages = [] if system is None else [{"role": "system", "content": system}]
         self.cache = make_paged_cache(model, -(-max_tokens // 16))
-        self.sequence, self.in_cache, self.read = self.cache.add(), [], 0
+        self.sequence, self.read = self.cache.add(), 0
+        self.in_cache: list[int] = []
         self.generator = torch.Generator().manual_seed(seed)
 
     def say(self, text: str, max_new_tokens: int = 128) -> Iterator[str]:
@@ -51,7 +52,7 @@ class Chat:
             hidden = forward_paged(self.model, torch.tensor([fresh]), self.cache, [self.sequence])
             self.in_cache += fresh
             logits = self.model.lm_head(hidden[:, -1]).detach()
-            token = choose_token(logits, temperature=self.temperature, top_k=None, top_p=self.top_p, generator=self.generator).item()
+            token = int(choose_token(logits, temperature=self.temperature, top_k=None, top_p=self.top_p, generator=self.generator))
             if token == end:
                 break
             fresh = [token]

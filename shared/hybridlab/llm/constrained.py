@@ -34,16 +34,16 @@ def token_mask(automaton: Automaton, state: int, pieces: Sequence[bytes], end_to
     """
     if not 0 <= end_token < len(pieces):
         raise ValueError(f"end_token {end_token} is not in the vocabulary of {len(pieces)} tokens")
-    allowed = torch.zeros(len(pieces), dtype=torch.bool)
-    for token, piece in enumerate(pieces):
+    allowed = []
+    for piece in pieces:
         now: int | None = state
         for byte in piece:
             now = automaton.step(now, byte)
             if now is None:
                 break
-        allowed[token] = now is not None and len(piece) > 0
+        allowed.append(now is not None and len(piece) > 0)
     allowed[end_token] = automaton.accepts(state)
-    return allowed
+    return torch.tensor(allowed)
 
 
 def plain_pieces(tokenizer: BytePairTokenizer) -> list[bytes]:
@@ -90,7 +90,8 @@ def generate_constrained(model: MiniTransformer, prompt: Sequence[int], grammar:
     if len(grammar.pieces) != model.config.vocab_size:
         raise ValueError(f"the grammar's vocabulary has {len(grammar.pieces):,} tokens and the model's {model.config.vocab_size:,}")
     cache = make_paged_cache(model, -(-(len(prompt) + max_new_tokens) // 16))
-    sequence, state, fresh, written = cache.add(), grammar.automaton.start, list(prompt), []
+    sequence, state, fresh = cache.add(), grammar.automaton.start, list(prompt)
+    written: list[int] = []
     for _ in range(max_new_tokens):
         hidden = forward_paged(model, torch.tensor([fresh]), cache, [sequence])
         logits = model.lm_head(hidden[0, -1]).masked_fill(~grammar.mask(state), -torch.inf)

@@ -78,7 +78,8 @@ class ContinuousBatching:
             Running(number, request, list(request.prompt), torch.Generator().manual_seed(request.seed))
             for number, request in enumerate(requests)
         )
-        served, running = Served([[] for _ in requests]), []
+        served = Served([[] for _ in requests])
+        running: list[Running] = []
         while waiting or running:
             running = self._step(waiting, running, served)
         return served
@@ -121,7 +122,7 @@ class ContinuousBatching:
         for one, row in zip(ones, logits, strict=True):
             asked = one.request
             token = choose_token(row[None], temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p, generator=one.generator)
-            one.tokens.append(token.item())
+            one.tokens.append(int(token))
 
     def _running_on(self, ones: list[Running], served: Served) -> list[Running]:
         """Those that are not done; the others' blocks become free, and their answers are kept."""

@@ -86,7 +86,8 @@ def memory_use(policy: Policy, requests: Sequence[tuple[int, int]], *, pool: int
 
 def _contiguous(policy: Policy, requests: Sequence[tuple[int, int]], pool: int) -> Iterator[tuple[int, int, int, int]]:
     """One piece a request, as Orca's baselines in the paper: as long as it may get, as the next power of two, or as it will get."""
-    pieces, waiting, running = Buddies(pool), list(reversed(requests)), []
+    pieces, waiting = Buddies(pool), list(reversed(requests))
+    running: list[list[int]] = []
     while True:
         while waiting:
             prompt, answer = waiting[-1]
@@ -108,7 +109,8 @@ def _contiguous(policy: Policy, requests: Sequence[tuple[int, int]], pool: int) 
 
 def _paged(requests: Sequence[tuple[int, int]], pool: int) -> Iterator[tuple[int, int, int, int]]:
     """Blocks as they are needed, by the scheduler that serves real models; what is sent back is computed anew."""
-    n_blocks, waiting, running = pool // BLOCK, [[p, p + a] for p, a in requests], []
+    n_blocks, waiting = pool // BLOCK, [[p, p + a] for p, a in requests]
+    running: list[list[int]] = []
     while True:
         held = sum(-(-one[0] // BLOCK) for one in running)
         lengths, queue = [one[0] for one in running], [one[0] for one in waiting]

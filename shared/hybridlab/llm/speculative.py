@@ -109,7 +109,8 @@ class ModelDraft:
         self.model, self.sampling, self.generator = model, sampling, generator
         self.vocab_size = model.config.vocab_size
         self.cache = make_paged_cache(model, -(-max_tokens // 16))
-        self.sequence, self.seen = self.cache.add(), []
+        self.sequence = self.cache.add()
+        self.seen: list[int] = []
 
     def propose(self, tokens: list[int], n: int) -> tuple[Int[Tensor, "n_draft"], Float[Tensor, "n_draft vocab"]]:
         same = next((i for i, (a, b) in enumerate(zip(self.seen, tokens, strict=False)) if a != b), min(len(self.seen), len(tokens)))
@@ -119,7 +120,7 @@ class ModelDraft:
         for _ in range(n):
             hidden = forward_paged(self.model, torch.tensor([fresh]), self.cache, [self.sequence])
             rows.append(self.sampling.distribution(self.model.lm_head(hidden[0, -1:]).detach()))
-            fresh = [torch.multinomial(rows[-1], 1, generator=self.generator).item()]
+            fresh = [int(torch.multinomial(rows[-1], 1, generator=self.generator))]
             drafted += fresh
         self.seen = [*tokens, *drafted[:-1]] if n else tokens[:same]
         return torch.tensor(drafted, dtype=torch.int64), torch.cat(rows) if rows else torch.zeros(0, self.vocab_size)
