@@ -298,7 +298,7 @@ for batch, took in step_times.items():
 # guess numbers that mean other words. **A text that is cut** is no JSON, grammar or not: `complete` says so.
 
 # %% id="breaks"
-few = ContinuousBatching(model, n_blocks=4, max_batch=6).serve([Request(prompt, 14) for prompt in prompts[3:6]])
+few = ContinuousBatching(model, n_blocks=3, max_batch=6).serve([Request(prompt, 14) for prompt in prompts[3:5]])
 print("sent back:", sum(step.preempted for step in few.steps), " steps:", len(few.steps), " most blocks in use:", max(step.blocks_in_use for step in few.steps))
 for what in (
     lambda: ContinuousBatching(model, n_blocks=2).serve([Request(prompts[0], 40)]),
