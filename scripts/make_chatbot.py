@@ -1,4 +1,4 @@
-"""Train the expert that the assistant ships with, by the plan of month 2's project, and measure it on held-out cases.
+"""Train the expert of the record, by the plan of month 2's project, and measure it on held-out cases.
 
 python scripts/make_chatbot.py              both (about four minutes on two cores, then as long again); an interrupted run goes on
 python scripts/make_chatbot.py --measure    measure the expert that is there
@@ -22,9 +22,9 @@ from hybridlab.runtime import seed_everything, set_threads
 from tqdm.auto import tqdm
 
 REPO = Path(__file__).resolve().parents[1]
-EXPERTS = REPO / "capstone" / "assistant" / "experts"
+EXPERT = REPO / "months" / "02_llm" / "project" / "expert"
 RECORD = REPO / "months" / "02_llm" / "project" / "recorded.json"
-MEASURED, SEED = 36, 1  # groups of the test part, and what they are drawn with
+MEASURED, SEED = 7, 1  # groups of the test part, and what they are drawn with
 
 
 def train() -> None:
@@ -45,14 +45,14 @@ def train() -> None:
         raise SystemExit("stopped: run this again to go on")
     how = f"LoRA rank 8 on the blocks from {FIRST_BLOCK} on, lr {plan.lr:g}"
     made = f"scripts/make_chatbot.py: {run.step} groups of generated questions (seed 0), {how}"
-    expert = save_expert(model, EXPERTS, chatbot_card(made))
+    expert = save_expert(model, EXPERT, chatbot_card(made))
     print(f"{expert.path.relative_to(REPO)}: {expert.path.stat().st_size / 1e6:.1f} MB, trained in {run.seconds:.0f} s")
 
 
 def measure(groups: int) -> None:
     """Ask the same held-out cases before and after, and write the record."""
     cases = [case for group in make_groups(groups, part="test", seed=SEED) for case in group]
-    model = EmbeddedModel([EXPERTS / "sources.gguf"], threads=1)
+    model = EmbeddedModel([EXPERT / "sources.gguf"], threads=1)
     scores = {}
     for name, adapter in (("before", None), ("after", 0)):
         with tqdm(total=len(cases), desc=name) as bar:

@@ -21,7 +21,6 @@ from hybridlab.llm.smollm2 import ModelUnavailable, gguf_path
 from assistant.engines.base import EngineError, Piece, PromptTooLong, Request, RequestRefused, Usage
 
 CONTEXT = 8192  # tokens of one stream: SmolLM2's own limit
-SHIPPED = Path(__file__).resolve().parents[1] / "experts"  # for the packaged model
 BATCH = 64  # tokens of a prompt that are read between two looks at whether the answer is still wanted
 
 
@@ -38,12 +37,12 @@ def packaged_model() -> Path:
 
 
 def experts_for(home: Path, model: Path | None) -> list[Expert]:
-    """The experts of the assistant's folder `experts`, and the shipped one for any use that is left, where the packaged model runs.
+    """The experts of the assistant's folder `experts`.
 
     Raises EngineError where one of them can't be used with the model.
     """
     try:
-        return load_experts([home / "experts", *([] if model else [SHIPPED])], model or packaged_model())
+        return load_experts([home / "experts"], model or packaged_model())
     except ExpertError as error:
         raise EngineError(f"{error}.") from error
 
