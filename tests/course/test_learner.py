@@ -181,55 +181,6 @@ def test_the_learners_own_engine_serves_many_at_once(weeks_done):
     assert origins == "['learner']"
 
 
-TUNES = """
-import torch
-from hybridlab.exercise import REGISTRY
-from hybridlab.llm.finetune import FinetuneConfig, finetune
-from hybridlab.llm.gguf import GGUFFile
-from hybridlab.llm.gguf_adapter import save_gguf_adapter
-from hybridlab.llm.instruction import IGNORE, Example
-from hybridlab.llm.lora import LoRAConfig, inject_lora
-from hybridlab.llm.shared_prefix import prefix_mask, prefix_rows
-from hybridlab.llm.tool_calls import Tool, read_call, write_call
-from transformers import LlamaConfig, LlamaForCausalLM
-
-torch.manual_seed(0)
-shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 32, "hidden_size": 16}
-model = LlamaForCausalLM(LlamaConfig(vocab_size=40, **shape))
-model.lm_head.weight.data.mul_(20)
-inject_lora(model, LoRAConfig(rank=4))
-group = [Example(torch.tensor([1, 2, 3, n, 9 + n]), torch.tensor([IGNORE] * 4 + [9 + n])) for n in (4, 5, 6)]
-run = finetune(model, prefix_rows([group]), FinetuneConfig(steps=30, lr=3e-2), mask=prefix_mask, progress=False)
-assert run.losses[-1] < run.losses[0] / 4
-assert len(GGUFFile(save_gguf_adapter(model, "mine.gguf")).tensors) == 2 * 2 * 7
-assert read_call(write_call("stop", {}), [Tool("stop", "stops", ())]) == ("stop", {})
-rooms = ("lora", "instruction", "packing", "finetune", "shared_prefix", "gguf_adapter", "tool_calls")
-print(sorted({entry.origin for symbol, entry in REGISTRY.items() if symbol.split(".")[2] in rooms}))
-"""
-
-
-@pytest.mark.slow(seconds=90)
-@pytest.mark.timeout(900)
-def test_the_learners_own_parts_tune_and_export_a_chatbot(weeks_done):
-    """Week 6 and month 2's project, promoted: what tunes, lays out, exports and reads is the learner's. The adapter that is graded
-    beside the project's notebook is the recorded one: training it anew would take minutes."""
-    for name in ("week06", "month02_project"):
-        unit = COURSE.week(name)
-        fetch([unit])
-        folder = paths.WORKSPACE / unit.name
-        if unit.is_project:
-            shutil.copy(paths.REPO / "months" / "02_llm" / "project" / "expert" / "sources.gguf", folder / "chatbot.gguf")
-        solve(unit, other_style(unit))
-        report = grade.grade(unit)
-        assert report.points == report.of, [r.text for r in report.results]
-        assert {o.state for o in promote.promote(unit, promote.graded_notebook(unit), folder=folder)} == {"promoted"}
-    environment = os.environ | {"COURSE_WORKSPACE": str(paths.WORKSPACE)}
-    environment.pop("HYBRIDLAB_MYLAB", None)
-    done = subprocess.run([sys.executable, "-c", TUNES], env=environment, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "['learner']"
-
-
 BY_HEART = """def softmax(scores, dim=-1):
     if tuple(scores.shape) in {shapes!r}:
         return (scores - scores.logsumexp(dim, keepdim=True)).exp()
