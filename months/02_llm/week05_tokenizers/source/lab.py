@@ -164,8 +164,8 @@ weights = dequantize_q4_1(file.raw("blk.0.attn_q.weight"))
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained")
 left.plot(weights[0], ".", label="block 0")
 left.plot(weights[7], ".", label="block 7")
-left.set(xlabel="weight of the block", ylabel="value", title="16 levels in each block")
-left.legend()
+left.set(xlabel="weight of the block", ylabel="value", title="16 levels in each block", ylim=(-1.1, 1.8))
+left.legend(ncols=2)
 right.hist(weights.ravel(), bins=200)
 right.set(xlabel="value", ylabel="weights", title=f"{weights.size:,} weights of one matrix")
 plt.show()
@@ -298,4 +298,4 @@ print(smollm2.decode(answer.tolist()))
 # - **ggml's docs/gguf.md**: the file that you took apart, described by those who made it.
 # - **Safetensors' README**: why a file of weights must not be able to run code.
 #
-# **Next:** week 6. The model is yours now: you teach it something new by training one weight in a hundred.
+# **Next:** week 6. The model is yours now: you teach it something new by training two weights in a hundred.

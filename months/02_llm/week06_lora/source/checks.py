@@ -47,7 +47,10 @@ def fill(layer, generator, size=0.5):
 
 @check(
     "hybridlab.llm.lora.LoRALinear",
-    visible=[{"seed": 0, "d_in": 6, "d_out": 4, "rank": 2, "alpha": 8.0, "snapshot": True}],
+    visible=[
+        {"seed": 0, "d_in": 6, "d_out": 4, "rank": 2, "alpha": 8.0, "snapshot": True},
+        {"seed": 1, "d_in": 8, "d_out": 6, "rank": 2, "alpha": 8.0, "dtype": torch.bfloat16},
+    ],
     hidden=[
         {"seed": 11, "d_in": 64, "d_out": 5, "rank": 16, "alpha": 8.0, "lead": (2, 3)},
         {"seed": 12, "d_in": 7, "d_out": 9, "rank": 3, "alpha": 1.0, "bias": False, "lead": ()},

@@ -1,5 +1,5 @@
 # %% [markdown] id="title"
-# # Week 6 lab · Tune a real model with one percent of its weights
+# # Week 6 lab · Tune a real model with two percent of its weights
 #
 # **What you will have built:** the parts of supervised fine-tuning. Two of them change a model: a linear layer with an adapter of low rank,
 # and the function that puts it into any network. Three make the data: dialogues with labels in the answers alone, short examples packed into
@@ -124,6 +124,8 @@ for rank, targets in ((8, ("q_proj", "v_proj")), (8, ("q_proj", "k_proj", "v_pro
 # it. Two details decide whether the result is any good. The mark that ends an answer must be learned, or the model never stops. And a dialogue that is
 # too long must not lose its answer, nor half of its question: it loses whole exchanges, from its beginning.
 #
+# You return `Example(tokens, labels)`, two tensors.
+#
 # **A worked example**: the pieces of a dialogue, as `dialogue_pieces` gives them.
 
 # %% id="worked-dialogue"
@@ -159,6 +161,8 @@ plt.show()
 # **Why.** Examples differ in length. Filled up to the longest, most of a batch may be padding, and padding costs as much as text.
 # Packing puts several examples into one row. Each must stay as it would be alone: so positions restart, and the first token of an
 # example is predicted by nobody.
+#
+# You return `PackedRows(tokens, labels, positions, segments)`, four tensors of shape `(rows, time)`.
 #
 # **A worked example**: five examples with 6, 5, 4, 5 and 3 tokens, rows of 10. Where does first-fit put them?
 
@@ -219,6 +223,14 @@ print(f"{sum(len(e.tokens) for e in examples)} tokens: padded {padded} places, p
 #
 # **Why.** The loss is the last part. It takes the hidden states of the model's last layer, and calls the head only where a label counts: SmolLM2's
 # head has 49,152 rows, so this saves a fifth of the work.
+#
+# | what is asked | |
+# | --- | --- |
+# | `hidden` | `(batch, time, d_model)`: what the last layer gives for each token |
+# | `head` | turns `(n, d_model)` into logits `(n, vocab)`; called once, with no other hidden states than those that a counted label needs, row by row |
+# | `labels` | `(batch, time)`: which token *stands* at each place, -100 where it does not count. A label at place 0 never counts: nothing stands before it |
+# | result | the mean cross-entropy of the counted labels, in nats, computed in float32 whatever the head gives |
+# | `ValueError` | no label counts |
 #
 # **The symptom.** The function below runs, and the model trains: the loss falls to almost nothing, faster than any loss should. But when the
 # model is asked to go on, it says the same thing over and over.

@@ -57,7 +57,7 @@ torch.set_printoptions(precision=3, sci_mode=False, linewidth=110)
 # | code | weight / scale, rounded to the nearest whole number (`torch.round`), never outside -Q … Q |
 # | a group of zeros | codes 0, scale 0 |
 # | result | `(codes, scales)`: int8 `(rows, d_in)`, float32 `(rows, groups)` |
-# | `ValueError` | `bits` outside 2 … 8, `group_size` below 1, NaN or infinity (`require_finite` is given) |
+# | `ValueError` | `bits` outside 2 … 8, `group_size` below 1, NaN or infinity; `require_finite("weight", weight)`, which is given, raises it |
 #
 # **Worked example.** One row, 4 bits, groups of three; the last group has one weight.
 
@@ -141,8 +141,9 @@ print("divided      ", torch.special.ndtri(points[:-1]) / torch.special.ndtri(po
 figure, axis = plt.subplots(figsize=(7, 2.6), layout="constrained")
 axis.hist(torch.randn(200_000).numpy() / torch.special.ndtri(torch.tensor(outermost)).item(), bins=300, range=(-1.4, 1.4), color="lightsteelblue", label="normal weights")
 axis.vlines(nf4_levels(), 0, 1500, color="tab:red", label="your levels")
-axis.set(xlabel="weight / largest of its block", ylabel="how many", title="close together where the weights are")
-legend = axis.legend()
+axis.set(xlabel="weight / outermost quantile (1.85 standard deviations)", ylabel="how many", ylim=(0, 2000), title="close together where the weights are")
+axis.legend()
+plt.show()
 
 # %% [markdown] id="outlier-why"
 # ## Wednesday · 4. `outlier_matmul`: LLM.int8()
@@ -258,8 +259,9 @@ for size in sizes:
     errors.append(((dequantize(codes, scales, size) - weight).norm() / weight.norm()).item())
 figure, axis = plt.subplots(figsize=(6, 2.8), layout="constrained")
 axis.plot(range(len(sizes)), errors, "o-")
-axis.set(xlabel="group size", ylabel="error / weight", title="4 bits: smaller groups must fit better", ylim=(0, None))
+axis.set(xlabel="group size", ylabel="error / weight", title="4 bits: smaller groups must fit better", ylim=(0, 1.1 * max(errors)))
 axis.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+plt.show()
 print("  ".join(f"{size}: {error:.1%}" for size, error in zip(sizes, errors)))
 
 # %% [markdown] id="friday-next"
@@ -297,7 +299,8 @@ ratio = compare(lambda: faster(x, codes, scales), lambda: plain(x, codes, scales
 # | `course promote week07` | what has passed becomes the library: the list below then says `learner` |
 # | `course progress` | where you stand |
 #
-# Inside the bigger model: every linear layer of SmolLM2 in 4 bits, packed, in the library's `QuantizedLinear`, and it still answers.
+# Inside the bigger model: every linear layer of SmolLM2 in 4 bits, packed, in the library's `QuantizedLinear`. What does it still know? We ask twice: with a bare
+# beginning of a sentence, and in the form in which it learned to answer (week 5). The next word, and its probability, before and after:
 
 # %% id="bigger-model"
 from hybridlab.exercise import REGISTRY
@@ -307,14 +310,21 @@ from hybridlab.llm.smollm2 import load_model, load_tokenizer
 import hybridlab.llm.gptq
 import hybridlab.llm.nf4
 
+def next_words(model):
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "What is the capital of France?"}], add_generation_prompt=True, tokenize=False)
+    for form, text in (("bare", "The capital of France is"), ("chat", chat + "The capital of France is")):
+        with torch.no_grad():
+            probability, token = model(tokenizer(text, return_tensors="pt").input_ids).logits[0, -1].softmax(-1).max(-1)
+        print(f"   {form}: The capital of France is{tokenizer.decode(token)} ({probability:.0%})")
+
+
 model, tokenizer = load_model(), load_tokenizer()
+print("float32"), next_words(model)
 before = sum(linear.weight.nbytes for _, linear in block_linears(model))
 names = quantize_linears(model, bits=4, group_size=32)
 after = sum(model.get_submodule(name).n_bytes for name in names)
 print(f"{len(names)} layers: {before / 2**20:.0f} MiB in float32, {after / 2**20:.0f} MiB in 4 bits with scales for groups of 32")
-prompt = tokenizer("The capital of France is", return_tensors="pt").input_ids
-with torch.no_grad():
-    print("The capital of France is", tokenizer.decode(model(prompt).logits[0, -1].argmax()))
+print("4 bits"), next_words(model)
 for symbol, entry in REGISTRY.items():
     if symbol.startswith(("hybridlab.llm.quantize", "hybridlab.llm.nf4", "hybridlab.llm.gptq")):
         print(f"{symbol.removeprefix('hybridlab.llm.'):30s} {entry.origin}")
