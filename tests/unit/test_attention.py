@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from hybridlab.transformer.attention import (
     MultiHeadAttention,
     attention_mask,
-    masked_attention,
     scaled_dot_product_attention,
     softmax,
 )
@@ -207,30 +206,3 @@ def test_the_challenge_of_week_two_can_be_met():
     inputs = normal(8, 3, 1, 4, 1024, 32)
     torch.testing.assert_close(in_pieces(*inputs), plain(*inputs), atol=1e-6, rtol=1e-5)
     assert flops(in_pieces) < 0.55 * flops(plain)
-
-
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (1, 200), (63, 64), (64, 64), (65, 65), (130, 200), (200, 200)])
-def test_attention_in_blocks_is_pytorchs(queries, keys, padded, causal):
-    q, k, v = normal(0, 2, 6, queries, 8), normal(1, 2, 2, keys, 8), normal(2, 2, 2, keys, 8)
-    padding = torch.rand(2, keys, generator=torch.Generator().manual_seed(3)) < 0.8 if padded else None
-    mask = attention_mask(queries, keys, causal=causal, padding=padding)
-    sees = mask.any(-1, keepdim=True)
-    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask | ~sees, enable_gqa=True) * sees
-    torch.testing.assert_close(masked_attention(q, k, v, causal=causal, padding=padding), expected, atol=1e-6, rtol=1e-5)
-
-
-def test_blocks_of_causal_queries_leave_out_what_is_ahead():
-    q, k, v = normal(8, 3, 1, 4, 1024, 32)
-    with FlopCounterMode(display=False) as counter:
-        masked_attention(q, k, v, causal=True)
-    assert counter.get_total_flops() < 0.55 * 4 * 1024**2 * 4 * 32
-
-
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("length", [99, 101])
-def test_padding_of_another_length_than_the_keys_is_refused(length, causal):
-    q, k, v = normal(0, 1, 2, 100, 8), normal(1, 1, 2, 100, 8), normal(2, 1, 2, 100, 8)
-    with pytest.raises(ValueError, match="padding must be"):
-        masked_attention(q, k, v, causal=causal, padding=torch.ones(1, length, dtype=torch.bool))

@@ -2,12 +2,10 @@
 
 Notable:
 - A mask is Bool, True = may look. A row that may look at nothing gives zeros, not NaN, and so do its gradients.
-- Causal attention goes through the queries in blocks: half of the scores are never computed, the others fit the processor's cache.
 - Grouped KV heads cost no copy of k and v: the queries of one group are stacked along time.
 - Submodules carry Llama's names, so that its weights load without a translation table.
 
-Cost for one head group, time T, width d: 4·T²·d floating-point operations, and T² scores held for backward; little more than half of
-both where causal blocks are used.
+Cost for one head group, time T, width d: 4·T²·d floating-point operations, and T² scores held for backward.
 """
 
 from collections.abc import Callable
@@ -17,9 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hybridlab.exercise import exercise
-from hybridlab.transformer.positions import apply_rotary, rotary_angles_from
-
-QUERY_BLOCK = 64
+from hybridlab.transformer.positions import apply_rotary, rotary_angles
 
 
 @exercise
@@ -100,38 +96,6 @@ def scaled_dot_product_attention(
     return out if mask is None else out.masked_fill(~sees, 0.0)
 
 
-def masked_attention(
-    q: Float[Tensor, "batch heads queries d_head"],
-    k: Float[Tensor, "batch kv_heads keys d_head"],
-    v: Float[Tensor, "batch kv_heads keys d_value"],
-    *,
-    causal: bool,
-    padding: Bool[Tensor, "batch keys"] | None = None,
-) -> Float[Tensor, "batch heads queries d_value"]:
-    """`scaled_dot_product_attention` under `attention_mask`; causal queries in blocks of `QUERY_BLOCK`.
-
-    Causal queries are the last of the keys. A block is given only the keys up to its own last query. Where every key is
-    seen by every query there is no mask.
-
-    Raises: ValueError as `attention_mask` and `scaled_dot_product_attention` do.
-    Source: the blocks of queries of FlashAttention, arXiv 2205.14135, algorithm 1, with each row's softmax still whole.
-    """
-    queries, keys = q.shape[2], k.shape[2]
-    if padding is None and (queries == 1 or not causal):
-        return scaled_dot_product_attention(q, k, v)
-    if not causal:
-        return scaled_dot_product_attention(q, k, v, attention_mask(queries, keys, causal=False, padding=padding))
-    blocks = []
-    for first in range(0, queries, QUERY_BLOCK):
-        last = min(first + QUERY_BLOCK, queries)
-        ahead = queries - last
-        seen = keys - ahead
-        real = None if padding is None else padding[:, : padding.shape[1] - ahead]
-        mask = attention_mask(last - first, seen, causal=True, padding=real, device=q.device)
-        blocks.append(scaled_dot_product_attention(q[:, :, first:last], k[:, :, :seen], v[:, :, :seen], mask))
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
-
-
 @exercise
 class MultiHeadAttention(nn.Module):
     """Several attentions side by side, each in its own d_head = d_model / n_heads features.
@@ -192,9 +156,10 @@ class MultiHeadAttention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if self.rope_theta is not None:
             start = 0 if cache is None else len(cache)
-            cos, sin = rotary_angles_from(start, time, self.d_head, self.rope_theta, x.device)
+            cos, sin = rotary_angles(torch.arange(start, start + time, device=x.device), self.d_head, self.rope_theta)
             q, k = apply_rotary(q, cos, sin), apply_rotary(k, cos, sin)
         if cache is not None:
             k, v = cache.append(k, v)
-        out = masked_attention(q, k, v, causal=causal, padding=padding)
+        mask = attention_mask(time, k.shape[2], causal=causal, padding=padding, device=x.device)
+        out = scaled_dot_product_attention(q, k, v, mask)
         return self.o_proj(out.transpose(1, 2).flatten(2))
