@@ -57,7 +57,9 @@ def forward_paged(
         # all tokens of all sequences in one row: (heads, batch · time, d_head)
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
         q, k, v = (project(normed).unflatten(-1, (-1, config.d_head)).transpose(0, 1) for project in projections)
-        q, k = (apply_rotary(norm(part), cos, sin) for norm, part in ((attention.q_norm, q), (attention.k_norm, k)))
+        if config.qk_norm:  # else an attention class need not have them
+            q, k = attention.q_norm(q), attention.k_norm(k)
+        q, k = apply_rotary(q, cos, sin), apply_rotary(k, cos, sin)
         cache.write(number, new_slots, k.transpose(0, 1), v.transpose(0, 1))
         q = q.unflatten(1, tokens.shape).transpose(0, 1)  # (batch, heads, time, d_head)
         attended = scaled_dot_product_attention(q, *cache.read(number, slots), mask)
