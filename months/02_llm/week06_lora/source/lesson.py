@@ -12,7 +12,7 @@
 # - put the frozen weights into four bits (QLoRA), and say what it saves;
 # - judge a claim such as "rank 1 is enough".
 #
-# **Time:** Monday 90 minutes, Thursday 60, Sunday 30. The notebook runs in less than a minute.
+# **Time:** Monday 90 minutes, Thursday 60, Sunday 30. It runs in about a minute.
 # **You need:** month 1, and week 5.
 
 # %% id="parameters" tags=["parameters"]
@@ -200,7 +200,7 @@ print(f"nats per token: before {-sum(map(math.log, before)) / len(before):.2f}, 
 
 # %% [markdown] id="tune-read"
 # Read the figure from left to right. The brace, the two keys and the comma went up from almost nothing: that is the *form*, and it was in our data. `Berlin` is
-# high as well, and it was not in our data: that is what the model *knew*. A hundred counted tokens were enough for a form. They do not teach facts: for those, month 5 searches.
+# high as well, and it was not in our data: that is what the model *knew*. A hundred counted tokens teach a form, not facts: for those, month 5 searches.
 #
 # **Merged**, the adapter costs nothing any more. Unmerged, it is gone, bit for bit:
 

@@ -452,38 +452,38 @@ def check_mask(token_mask, grammar, prefix, end, edges=False):
     got = token_mask(automaton, state, pieces, end)
     if not isinstance(got, torch.Tensor) or got.dtype != torch.bool or got.shape != (len(pieces),):
         shown = f"{tuple(got.shape)} {got.dtype}" if isinstance(got, torch.Tensor) else type(got).__name__
-        raise Mistake("MASK-08", "one Bool for each token is expected", f"got {shown}, expected ({len(pieces)},) torch.bool", "torch.zeros(len(pieces), dtype=torch.bool)")
+        raise Mistake("GRAM-08", "one Bool for each token is expected", f"got {shown}, expected ({len(pieces)},) torch.bool", "torch.zeros(len(pieces), dtype=torch.bool)")
     if pieces != before:
-        raise Mistake("MASK-10", "the answer changes its input", "pieces are other than before", "read them only")
+        raise Mistake("GRAM-10", "the answer changes its input", "pieces are other than before", "read them only")
     expected = mask_by_regex(expression, prefix, pieces, end)
     got = got.tolist()
     asked = f"grammar {grammar!r} behind {prefix!r}"
     if got[end] != expected[end]:
         others = [token_ok for token, token_ok in enumerate(got) if token != end] == [token_ok for token, token_ok in enumerate(expected) if token != end]
         if others:
-            raise Mistake("MASK-03", "the end token does not follow accepts(state)", f"{asked}: the text may {'' if expected[end] else 'not '}end here, and the end token is {'' if got[end] else 'not '}allowed",
+            raise Mistake("GRAM-03", "the end token does not follow accepts(state)", f"{asked}: the text may {'' if expected[end] else 'not '}end here, and the end token is {'' if got[end] else 'not '}allowed",
                           "allowed[end_token] = automaton.accepts(state), set after all others")
     wrong = [token for token in range(len(pieces)) if got[token] != expected[token]]
     shown = ", ".join(repr(pieces[token]) for token in wrong[:4])
     if any(got[token] and not pieces[token] for token in wrong):
-        raise Mistake("MASK-02", "a token without bytes is allowed", asked, "it would be chosen for ever, and nothing would be written")
+        raise Mistake("GRAM-02", "a token without bytes is allowed", asked, "it would be chosen for ever, and nothing would be written")
     first_only = [len(piece) > 0 and automaton.step(state, piece[0]) is not None for piece in pieces]
     carried = walk(automaton, state, pieces, reset=False)
     whole = walk(automaton, state, pieces, whole=True)
     for code, what, mask, hint in (
-        ("MASK-01", "only the first byte of a token is looked at", first_only, "all bytes have to be read, each from the state behind the one before"),
-        ("MASK-05", "a token is refused because the text could not end behind it", whole, "the text goes on: it must be possible to *continue*"),
-        ("MASK-06", "a token's walk begins where the one before ended", carried, "begin each token at `state`"),
+        ("GRAM-01", "only the first byte of a token is looked at", first_only, "all bytes have to be read, each from the state behind the one before"),
+        ("GRAM-05", "a token is refused because the text could not end behind it", whole, "the text goes on: it must be possible to *continue*"),
+        ("GRAM-06", "a token's walk begins where the one before ended", carried, "begin each token at `state`"),
     ):
         suspect = list(mask)
         suspect[end] = got[end]
         if wrong and got == suspect:
             raise Mistake(code, what, f"{asked}: {shown}", hint)
     if wrong:
-        raise Mistake("MASK-09", "the mask is wrong", f"{asked}: {len(wrong)} of {len(pieces)} tokens, among them {shown}", "walk one of these by hand")
+        raise Mistake("GRAM-09", "the mask is wrong", f"{asked}: {len(wrong)} of {len(pieces)} tokens, among them {shown}", "walk one of these by hand")
     if edges:
         for bad in (-1, len(pieces), len(pieces) + 3):
-            must_raise(ValueError, lambda bad=bad: token_mask(automaton, state, pieces, bad), "MASK-07", f"end_token {bad} of {len(pieces)} tokens must raise ValueError", "0 … len(pieces) - 1")
+            must_raise(ValueError, lambda bad=bad: token_mask(automaton, state, pieces, bad), "GRAM-07", f"end_token {bad} of {len(pieces)} tokens must raise ValueError", "0 … len(pieces) - 1")
 
 
 def walk(automaton, state, pieces, *, reset=True, whole=False):

@@ -1263,7 +1263,7 @@ def plan_step(running, waiting, *, n_free, block_size, max_batch):
 # ------------------------------------------------------------------ the mask
 
 
-@mistake("MASK-01", "the first byte decides")
+@mistake("GRAM-01", "the first byte decides")
 def token_mask(automaton, state, pieces, end_token):
     if end_token not in range(len(pieces)):
         raise ValueError(f"no token {end_token}")
@@ -1279,7 +1279,7 @@ def token_mask(automaton, state, pieces, end_token):
     return torch.tensor(allowed)
 
 
-@mistake("MASK-02", "the empty piece can always be read")
+@mistake("GRAM-02", "the empty piece can always be read")
 def token_mask(automaton, state, pieces, end_token):
     if end_token not in range(len(pieces)):
         raise ValueError(f"no token {end_token}")
@@ -1295,7 +1295,7 @@ def token_mask(automaton, state, pieces, end_token):
     return torch.tensor(allowed)
 
 
-@mistake("MASK-03", "the end is always allowed")
+@mistake("GRAM-03", "the end is always allowed")
 def token_mask(automaton, state, pieces, end_token):
     if end_token not in range(len(pieces)):
         raise ValueError(f"no token {end_token}")
@@ -1311,7 +1311,7 @@ def token_mask(automaton, state, pieces, end_token):
     return torch.tensor(allowed)
 
 
-@mistake("MASK-03", "the end is judged by its bytes")
+@mistake("GRAM-03", "the end is judged by its bytes")
 def token_mask(automaton, state, pieces, end_token):
     if end_token not in range(len(pieces)):
         raise ValueError(f"no token {end_token}")
@@ -1326,7 +1326,7 @@ def token_mask(automaton, state, pieces, end_token):
     return torch.tensor(allowed)
 
 
-@mistake("MASK-05", "a token has to finish the text")
+@mistake("GRAM-05", "a token has to finish the text")
 def token_mask(automaton, state, pieces, end_token):
     if end_token not in range(len(pieces)):
         raise ValueError(f"no token {end_token}")
@@ -1342,7 +1342,7 @@ def token_mask(automaton, state, pieces, end_token):
     return torch.tensor(allowed)
 
 
-@mistake("MASK-06", "the state is not set back between tokens")
+@mistake("GRAM-06", "the state is not set back between tokens")
 def token_mask(automaton, state, pieces, end_token):
     if end_token not in range(len(pieces)):
         raise ValueError(f"no token {end_token}")
@@ -1359,7 +1359,7 @@ def token_mask(automaton, state, pieces, end_token):
     return torch.tensor(allowed)
 
 
-@mistake("MASK-09", "every byte is read from the same state")
+@mistake("GRAM-09", "every byte is read from the same state")
 def token_mask(automaton, state, pieces, end_token):
     if end_token not in range(len(pieces)):
         raise ValueError(f"no token {end_token}")
@@ -1375,7 +1375,7 @@ def token_mask(automaton, state, pieces, end_token):
     return torch.tensor(allowed)
 
 
-@mistake("MASK-08", "zeros and ones")
+@mistake("GRAM-08", "zeros and ones")
 def token_mask(automaton, state, pieces, end_token):
     if end_token not in range(len(pieces)):
         raise ValueError(f"no token {end_token}")
@@ -1391,7 +1391,7 @@ def token_mask(automaton, state, pieces, end_token):
     return torch.tensor(allowed).int()
 
 
-@mistake("MASK-07", "the last token for the end -1")
+@mistake("GRAM-07", "the last token for the end -1")
 def token_mask(automaton, state, pieces, end_token):
     if end_token >= len(pieces):
         raise ValueError(f"no token {end_token}")
