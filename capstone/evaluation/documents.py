@@ -6,12 +6,13 @@ debian-policy (English, 193 pages), developers-reference (English, 114 pages), m
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+
+from hybridlab.exercise import sha256
 
 REPO = Path(__file__).resolve().parents[2]
 FOLDER = REPO / ".build" / "data" / "documents"
@@ -86,10 +87,6 @@ def _within(folder: Path, inside: str) -> Path:
     if not places:
         raise NotFetched(f"the package no longer holds {name}: look where it lies now, and correct SOURCES.")
     return places[0]
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from hybridlab.llm.chatbot_scores import token_f1 as word_f1
 
 from capstone.evaluation.questions import contains, plain
 
@@ -23,9 +22,7 @@ def mean_reciprocal_rank(ranks: Sequence[int | None]) -> float:
 
 def token_f1(given: str, golds: Sequence[str]) -> float:
     """The harmonic mean of precision and recall over words (SQuAD, arXiv 1606.05250, section 6.1), of all golds together."""
-    have, want = (Counter(re.findall(r"\w+", plain(text))) for text in (given, " ".join(golds)))
-    same = sum((have & want).values())
-    return 2 * same / (sum(have.values()) + sum(want.values())) if same else 0.0
+    return word_f1(plain(given), plain(" ".join(golds)))
 
 
 def contained(given: str, golds: Sequence[str]) -> bool:

@@ -92,6 +92,24 @@ def test_the_project_then_trains_the_learners_own_model_and_is_graded_by_its_out
     assert {p["origin"] for p in parts if p["week"] in [u.name for u in MONTH.units]} == {"learner"}
 
 
+def promoted(unit) -> None:
+    """A week solved in another style, graded at full points, and promoted."""
+    fetch([unit])
+    solve(unit, other_style(unit))
+    report = grade.grade(unit)
+    assert report.points == report.of, [r.text for r in report.results]
+    assert {o.state for o in promote.promote(unit, promote.graded_notebook(unit))} == {"promoted"}
+
+
+def on_the_learners_library(code: str) -> str:
+    """What the code prints, in a process that finds what was promoted."""
+    environment = os.environ | {"COURSE_WORKSPACE": str(paths.WORKSPACE)}
+    environment.pop("HYBRIDLAB_MYLAB", None)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
 RUNS_SMOLLM2 = """
 import torch
 from hybridlab.exercise import REGISTRY
@@ -114,17 +132,8 @@ print(gap, sorted({entry.origin for entry in REGISTRY.values()}))
 @pytest.mark.timeout(900)
 def test_the_learners_own_transformer_and_tokenizer_run_a_real_model(weeks_done):
     """The claim of month 2: with everything promoted, the logits are those of transformers."""
-    unit = COURSE.week("week05")
-    fetch([unit])
-    solve(unit, other_style(unit))
-    report = grade.grade(unit)
-    assert report.points == report.of, [r.text for r in report.results]
-    assert {o.state for o in promote.promote(unit, promote.graded_notebook(unit))} == {"promoted"}
-    environment = os.environ | {"COURSE_WORKSPACE": str(paths.WORKSPACE)}
-    environment.pop("HYBRIDLAB_MYLAB", None)
-    done = subprocess.run([sys.executable, "-c", RUNS_SMOLLM2], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    gap, origins = done.stdout.split(maxsplit=1)
+    promoted(COURSE.week("week05"))
+    gap, origins = on_the_learners_library(RUNS_SMOLLM2).split(maxsplit=1)
     assert float(gap) < 1e-3
     assert origins.strip() == "['learner']"
 
@@ -166,17 +175,8 @@ print(sorted({entry.origin for symbol, entry in REGISTRY.items() if not symbol.s
 @pytest.mark.timeout(900)
 def test_the_learners_own_engine_serves_many_at_once(weeks_done):
     """Week 8, promoted: blocks, slots, plan, masks and drafts are the learner's, and so is the Transformer under them."""
-    unit = COURSE.week("week08")
-    fetch([unit])
-    solve(unit, other_style(unit))
-    report = grade.grade(unit)
-    assert report.points == report.of, [r.text for r in report.results]
-    assert {o.state for o in promote.promote(unit, promote.graded_notebook(unit))} == {"promoted"}
-    environment = os.environ | {"COURSE_WORKSPACE": str(paths.WORKSPACE)}
-    environment.pop("HYBRIDLAB_MYLAB", None)
-    done = subprocess.run([sys.executable, "-c", SERVES], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    written, origins = done.stdout.splitlines()
+    promoted(COURSE.week("week08"))
+    written, origins = on_the_learners_library(SERVES).splitlines()
     assert 2 <= len(json.loads(written)) <= 4
     assert origins == "['learner']"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from hybridlab.llm.embedded import server_options
 from hybridlab.llm.expert import Expert, ExpertError, load_experts
 from hybridlab.llm.smollm2 import ModelUnavailable, gguf_path
 
@@ -60,17 +61,10 @@ class Embedded:
         import xllamacpp
 
         self.model, self.experts = path.stem, tuple(experts)
-        options = xllamacpp.CommonParams()
-        options.model.path = str(path)
-        options.n_ctx = CONTEXT * streams
-        options.n_parallel = streams
+        adapters = [expert.path for expert in self.experts]
+        options = server_options(path, context=CONTEXT, streams=streams, threads=threads, adapters=adapters)
         options.kv_unified = False  # each stream has its own share: one can't take another's room
-        options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
         options.n_batch = options.n_ubatch = BATCH
-        options.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(expert.path), 0.0) for expert in self.experts]
-        options.warmup = False
-        options.cache_ram_mib = 0
-        options.verbosity = -1
         try:
             self._server = xllamacpp.Server(options)
         except RuntimeError as error:

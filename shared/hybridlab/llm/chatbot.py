@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING
 
 from hybridlab.llm.chatbot_data import Group
 from hybridlab.llm.embedded import EmbeddedModel
-from hybridlab.llm.expert import Card, sha256
 from hybridlab.llm.finetune import FinetuneConfig
 from hybridlab.llm.grounded_prompt import grounded_messages
 from hybridlab.llm.instruction import Message, dialogue_example
 from hybridlab.llm.lora import ALL_LINEAR, ATTENTION, LoRAConfig
 from hybridlab.llm.packing import PackedRows
 from hybridlab.llm.shared_prefix import prefix_rows
-from hybridlab.llm.smollm2 import gguf_path
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,12 +47,6 @@ def chatbot_plan(groups: int = GROUPS) -> FinetuneConfig:
 def training_rows(groups: Sequence[Group], tokenizer: PreTrainedTokenizerBase) -> PackedRows:
     """The groups as rows to train on with `prefix_mask`. Raises ValueError where there are none."""
     return prefix_rows([[dialogue_example(case.messages, tokenizer, LONGEST) for case in group] for group in groups])
-
-
-def chatbot_card(made: str) -> Card:
-    """The card of an adapter for answers from sources, upon the packaged model. `made` says how it was trained."""
-    base = gguf_path()
-    return Card(name="sources", use="sources", base=base.stem, base_sha256=sha256(base), licence="Apache-2.0", made=made)
 
 
 def paragraphs(path: Path) -> list[str]:

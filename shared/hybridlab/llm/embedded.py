@@ -18,6 +18,21 @@ from hybridlab.llm.smollm2 import gguf_path
 CONTEXT = 2048  # tokens
 
 
+def server_options(model: Path, *, context: int, streams: int, threads: int, adapters: Sequence[Path] = ()) -> Any:
+    """xllamacpp's `CommonParams`: `streams` answers at once of `context` tokens each, and the adapters, off until a request names them."""
+    import xllamacpp
+
+    options = xllamacpp.CommonParams()
+    options.model.path = str(model)
+    options.n_ctx, options.n_parallel = context * streams, streams
+    options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
+    options.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(file), 0.0) for file in adapters]
+    options.warmup = False
+    options.cache_ram_mib = 0
+    options.verbosity = -1
+    return options
+
+
 class EmbeddedModel:
     """SmolLM2 in 4 bits (or the GGUF model `base`), with the GGUF adapters that are given; each request chooses one, or none.
 
@@ -32,17 +47,8 @@ class EmbeddedModel:
         path = base or gguf_path()
         if missing := [file for file in (path, *self.adapters) if not file.is_file()]:
             raise ValueError(f"{missing[0]} is not there: check the path, or make the adapter first")
-        options = xllamacpp.CommonParams()
-        options.model.path = str(path)
-        options.n_ctx = CONTEXT
-        options.n_parallel = 1
-        options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
-        options.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(file), 0.0) for file in self.adapters]
-        options.warmup = False
-        options.cache_ram_mib = 0
-        options.verbosity = -1
         try:
-            self._server = xllamacpp.Server(options)
+            self._server = xllamacpp.Server(server_options(path, context=CONTEXT, streams=1, threads=threads, adapters=self.adapters))
         except RuntimeError as error:
             files = ", ".join(str(file) for file in (path, *self.adapters))
             raise ValueError(f"{files} can't be loaded together ({error}): make the adapter anew for this model") from error
@@ -86,7 +92,6 @@ class EmbeddedModel:
 
     def _scales(self, adapter: int | None) -> list[dict[str, Any]]:
         if adapter is not None and adapter not in range(len(self.adapters)):
-            raise ValueError(
-                f"there is no adapter {adapter}: {len(self.adapters)} are loaded"
-            )  # llama.cpp would take the base without a word
+            # llama.cpp would take the base without a word
+            raise ValueError(f"there is no adapter {adapter}: {len(self.adapters)} are loaded")
         return [{"id": number, "scale": float(number == adapter)} for number in range(len(self.adapters))]

@@ -17,6 +17,7 @@ import torch
 
 from hybridlab.llm.chat_template import encode_chat
 from hybridlab.llm.continuous_batching import ContinuousBatching
+from hybridlab.llm.embedded import server_options
 from hybridlab.llm.request import Request
 from hybridlab.llm.smollm2 import gguf_path
 from hybridlab.llm.tokenizer import BytePairTokenizer
@@ -102,12 +103,7 @@ class LlamaCpp:
     def __init__(self, threads: int, streams: int = 8) -> None:
         import xllamacpp
 
-        options = xllamacpp.CommonParams()
-        options.model.path = str(gguf_path())
-        options.n_ctx, options.n_parallel = LONGEST * streams, streams
-        options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
-        options.warmup, options.cache_ram_mib, options.verbosity = False, 0, -1
-        self.server = xllamacpp.Server(options)
+        self.server = xllamacpp.Server(server_options(gguf_path(), context=LONGEST, streams=streams, threads=threads))
         self.streams = streams
 
     def answer(self, prompts: Sequence[list[int]], n_new: int) -> list[list[int]]:
