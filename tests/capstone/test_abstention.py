@@ -146,6 +146,7 @@ def knowledge(tmp_path_factory: pytest.TempPathFactory) -> Knowledge:
     return base.build(home / "assistant", handbook.make(home / "handbook"), handbook.RESTRICTED, None)
 
 
+@pytest.mark.slow(seconds=9)
 @pytest.mark.parametrize(("answered", "near_miss"), NEIGHBOURS)
 def test_a_near_miss_is_refused_and_its_neighbour_answered(knowledge: Knowledge, answered: str, near_miss: str) -> None:
     decided = {}

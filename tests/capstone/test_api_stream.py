@@ -42,6 +42,7 @@ def give_up(running, seconds: float) -> None:
         client.post("/v1/chat/completions", json=body(), timeout=seconds)
 
 
+@pytest.mark.slow(seconds=2)
 def test_a_client_that_goes_while_it_waits_leaves_the_queue(serve, fake_engine, until):
     running = serve(fake_engine(["x"] * 1000, delay=0.05), streams=1)
     with running.client() as client, client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as first:
@@ -71,6 +72,7 @@ def test_an_answer_that_takes_too_long_is_stopped_and_says_so(serve, fake_engine
     assert running.service.engine.running == 0
 
 
+@pytest.mark.slow(seconds=6)
 def test_eight_streaming_clients_meet_no_error_but_429(serve, fake_engine, until):
     running = serve(fake_engine(["word "] * 10, delay=0.005), streams=2, queue=3)
     running.upload()

@@ -102,6 +102,7 @@ def test_closing_stops_it_within_a_second(engine):
     assert asyncio.run(run()) < 1.0
 
 
+@pytest.mark.slow(seconds=3)
 def test_a_long_prompt_is_left_within_a_second():
     """While llama.cpp still reads it: 4,000 tokens take it many seconds."""
     engine = Embedded(None, threads=1, streams=1)

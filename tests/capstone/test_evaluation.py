@@ -201,6 +201,7 @@ def test_every_quote_is_verbatim_and_most_first_pages_are_right(knowledge: Knowl
     assert measured["first_page_precision"] >= 0.85
 
 
+@pytest.mark.slow(seconds=8)
 def test_the_boards_document_is_found_by_the_board_alone(knowledge: Knowledge) -> None:
     question = "What is the highest monthly pay of a principal of grade P4?"
     assert {hit.chunk.name for hit in knowledge.search(base.BOARD, question, 5)} == {handbook.RESTRICTED}
@@ -209,6 +210,7 @@ def test_the_boards_document_is_found_by_the_board_alone(knowledge: Knowledge) -
     assert knowledge.heard(base.BOARD, question).names["P4"] < 1.0
 
 
+@pytest.mark.slow(seconds=8)
 def test_each_year_has_its_own_policy(knowledge: Knowledge) -> None:
     for year in ("2024", "2026"):
         best = knowledge.search(base.STAFF, f"Within how many days must an expense be claimed under the {year} policy?", 1)

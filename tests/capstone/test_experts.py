@@ -48,6 +48,7 @@ def say(engine, request: Request) -> str:
 HELLO = (Message("user", "Say hello."),)
 
 
+@pytest.mark.slow(seconds=4)
 def test_an_expert_answers_its_own_use_and_the_base_all_else(folder):
     engine = Embedded(None, threads=1, streams=1, experts=experts_for(folder, None))
     plain = Request(HELLO, max_tokens=8)

@@ -71,6 +71,7 @@ def names(hits) -> list[str]:
     return [hit.chunk.name for hit in hits]
 
 
+@pytest.mark.slow(seconds=7)
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
@@ -89,6 +90,7 @@ def test_a_passage_is_found_by_translated_words_alone(library, question: str, an
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
 
 
+@pytest.mark.slow(seconds=7)
 @pytest.mark.parametrize(("only", "question"), [("en", "Where do I report a broken printer?"), ("vi", "Tiền lương được trả ngày nào?")])
 def test_within_one_language_nothing_but_words_and_meaning_counts(library, only: str, question: str) -> None:
     hits = library[only].search("mai", question, 10)
@@ -98,6 +100,7 @@ def test_within_one_language_nothing_but_words_and_meaning_counts(library, only:
     assert not any("translated" in hit.ranks for hit in hits)
 
 
+@pytest.mark.slow(seconds=7)
 @pytest.mark.parametrize(
     ("only", "question", "answer"),
     [("en", "Mật khẩu phải có ít nhất bao nhiêu ký tự?", "passwords.md"), ("vi", "When is the salary paid each month?", "luong.md")],
@@ -106,6 +109,7 @@ def test_where_the_own_language_has_nothing_the_other_leads(library, only: str, 
     assert names(library[only].search("mai", question, 10))[0] == answer
 
 
+@pytest.mark.slow(seconds=7)
 def test_documents_that_were_not_asked_are_not_found_in_the_other_language_either(library) -> None:
     knowledge, few = library["both"], {"lunch.md", "luong.md"}
     only = [document.id for document in knowledge.documents("mai") if document.name in few]

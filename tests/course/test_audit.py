@@ -31,6 +31,7 @@ def test_counts_are_those_of_the_files(found: dict) -> None:
     assert found["checks_hidden"] >= found["exercises"] <= found["checks_visible"]
 
 
+@pytest.mark.slow(seconds=18)
 def test_points_are_those_that_nbgrader_gives(found: dict) -> None:
     points = 0
     for path in paths.MONTHS.glob("*/*/*.ipynb"):
@@ -39,6 +40,7 @@ def test_points_are_those_that_nbgrader_gives(found: dict) -> None:
     assert found["points"] == points
 
 
+@pytest.mark.slow(seconds=10)
 def test_months_add_up_to_the_whole(found: dict) -> None:
     for key in ("weeks", "notebooks", "exercises", "mistakes", "points"):
         assert found[key] == sum(month[key] for month in found["by_month"].values())

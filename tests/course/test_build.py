@@ -22,12 +22,14 @@ def cells(path: Path) -> dict[str, nbformat.NotebookNode]:
     return {cell.id: cell for cell in nbformat.read(path, as_version=4).cells}
 
 
+@pytest.mark.slow(seconds=3)
 @UNITS
 def test_committed_releases_are_what_the_masters_give(unit):
     behind = [b.path.name for b in build_week(unit) if unit.folder in b.path.parents and not b.in_step()]
     assert not behind, f"run `course build {unit.name}` and commit"
 
 
+@pytest.mark.slow(seconds=7)
 @UNITS
 def test_building_twice_gives_the_same_bytes(unit):
     assert [b.text for b in build_week(unit)] == [b.text for b in build_week(unit)]

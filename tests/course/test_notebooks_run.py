@@ -54,6 +54,7 @@ def tried(tmp_path: Path, code: str) -> tuple[subprocess.CompletedProcess, str]:
     return ended, log.read_text() if log.exists() else ""
 
 
+@pytest.mark.slow(seconds=24)
 @pytest.mark.parametrize(
     "code",
     [

@@ -103,11 +103,13 @@ def test_a_model_with_nan_weights_does_not_pass(measure):
     assert refused(measure) == "GPT-13"
 
 
+@pytest.mark.slow(seconds=3)
 def test_a_model_that_knows_the_unseen_text_better_than_the_trained_one_is_named(measure):
     save_gpt(measure.folder / FILE, learned(measure.easy), measure.vocabulary)
     assert refused(lambda: measure("leaked")) == "GPT-14"
 
 
+@pytest.mark.slow(seconds=3)
 def test_dropout_of_the_saved_shape_does_not_count(measure):
     model = learned(measure.easy)
     model.config = dataclasses.replace(model.config, dropout=0.9)
@@ -115,6 +117,7 @@ def test_dropout_of_the_saved_shape_does_not_count(measure):
     measure()
 
 
+@pytest.mark.slow(seconds=7)
 def test_the_runner_measures_the_file_beside_the_notebook_on_the_real_text(tmp_path):
     project = load_course().week(PROJECT)
     answer = reference_source(SYMBOL)

@@ -56,6 +56,7 @@ def states(outcomes):
     return {outcome.exercise.id: outcome.state for outcome in outcomes}
 
 
+@pytest.mark.slow(seconds=6)
 def test_what_passes_is_installed_with_its_record_and_unanswered_exercises_stay(notebook, mylab):
     outcomes = promote.promote(
         WEEK,
@@ -103,6 +104,7 @@ def test_code_that_passes_the_visible_check_by_hard_coding_is_refused(notebook, 
     assert not (mylab / "library.json").exists()
 
 
+@pytest.mark.slow(seconds=6)
 @pytest.mark.parametrize(
     "answer", ["def soft(scores, dim=-1):\n    return scores", "def softmax(scores, dim=-1):\n    return helper(scores)"]
 )
@@ -175,6 +177,7 @@ def test_when_checks_change_promoted_code_that_fails_is_set_aside_and_kept(noteb
     assert promoted_path(mylab, RMSNORM).read_text() == text
 
 
+@pytest.mark.slow(seconds=7)
 def test_the_bill_of_materials_says_what_the_library_itself_runs_on(tmp_path):
     """Through the command, in a fresh process, with a promoted part of the real course."""
     real = course.load_course().exercises[0]

@@ -72,6 +72,7 @@ def test_after_all_of_them_a_good_answer_still_passes(runner):
     assert verdict.text == "Passed: The rows add up to one, large scores too."
 
 
+@pytest.mark.slow(seconds=4)
 def test_the_limit_is_processor_time_so_that_a_busy_machine_fails_no_answer(runner):
     waits = GOOD.replace("    return", "    import time; time.sleep(0.9)\n    return")
     verdict = runner.check("softmax", waits, seconds=1.5)

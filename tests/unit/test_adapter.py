@@ -42,6 +42,7 @@ def test_an_adapter_comes_back(saved):
     assert sorted(path.name for path in folder.iterdir()) == sorted([SETTINGS, WEIGHTS])  # and no draft
 
 
+@pytest.mark.slow(seconds=2)
 def test_peft_loads_what_we_saved(saved):
     from peft import PeftModel
 

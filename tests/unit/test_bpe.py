@@ -136,6 +136,7 @@ def test_what_can_not_be_encoded_or_decoded_is_said(smollm2):
             smollm2.decode([5, token])
 
 
+@pytest.mark.slow(seconds=3)
 def test_a_tokenizer_json_is_the_same_tokenizer_or_is_named(smollm2, tmp_path):
     vocabulary, merges = smollm2.to_strings()
     added = [{"id": token, "content": name} for name, token in smollm2.special.items()]

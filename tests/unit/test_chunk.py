@@ -50,6 +50,7 @@ pages = st.lists(
 )
 
 
+@pytest.mark.slow(seconds=2)
 @settings(max_examples=150, deadline=None)
 @given(pages)
 def test_spans_are_exact_and_every_visible_word_is_in_one(made):

@@ -49,6 +49,7 @@ print(attention.scaled_dot_product_attention(q, q, torch.ones(1, 1, 3, 4)).mean(
 """
 
 
+@pytest.mark.slow(seconds=4)
 def test_with_nothing_promoted_the_library_hands_out_the_very_reference_objects(tmp_path):
     code = """
 from hybridlab.exercise import REGISTRY
@@ -67,11 +68,13 @@ def test_the_library_calls_the_learners_function_where_one_is_promoted(tmp_path)
     assert lines == ["[0.25, 0.25] learner", "0.75"]
 
 
+@pytest.mark.slow(seconds=4)
 def test_nothing_of_the_learners_file_leaks_into_the_library(tmp_path):
     promote(tmp_path, SOFTMAX, MY_SOFTMAX)
     run("from hybridlab.transformer import attention\nassert not hasattr(attention, 'HELPER')", tmp_path)
 
 
+@pytest.mark.slow(seconds=4)
 def test_a_model_built_by_the_library_takes_the_learners_class_and_pickles_and_loads(tmp_path):
     promote(tmp_path, RMSNORM, MY_NORM)
     run(
@@ -93,6 +96,7 @@ assert torch.equal(again(tokens), model(tokens))
     )
 
 
+@pytest.mark.slow(seconds=4)
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
@@ -112,6 +116,7 @@ def test_the_reference_takes_the_place_of_a_part_that_is_not_what_passed(tmp_pat
     assert reason in done.stderr
 
 
+@pytest.mark.slow(seconds=4)
 def test_while_a_new_version_is_installed_the_one_before_is_still_used(tmp_path):
     promote(tmp_path, SOFTMAX, MY_SOFTMAX)
     old = json.loads((tmp_path / "library.json").read_text())[SOFTMAX]

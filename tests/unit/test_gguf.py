@@ -51,6 +51,7 @@ def test_blocks_are_unpacked_as_gguf_does(kind):
         np.testing.assert_array_equal(own(blocks), gguf.dequantize(blocks, kind))
 
 
+@pytest.mark.slow(seconds=6)
 def test_the_models_metadata_and_tensors_are_those_that_gguf_reads(smollm2):
     reader = gguf.GGUFReader(gguf_path())
     assert {t.name: tuple(int(n) for n in t.shape[::-1]) for t in reader.tensors} == {t.name: t.shape for t in smollm2.tensors.values()}

@@ -121,6 +121,7 @@ def test_an_adapter_for_other_shapes_is_refused_by_name(tmp_path):
         require_adapter_fits(GGUFFile(path), GGUFFile(gguf_path()))
 
 
+@pytest.mark.slow(seconds=3)
 def test_an_adapter_for_more_layers_is_refused_by_name(tmp_path):
     path = save_gguf_adapter(tiny(num_hidden_layers=31), tmp_path / "deep.gguf")
     file = GGUFFile(path)

@@ -91,6 +91,7 @@ def test_smollm2_has_the_logits_of_transformers_and_needs_no_network(monkeypatch
     assert torch.equal(generate(own, prompt, 12, temperature=0), greedy)
 
 
+@pytest.mark.slow(seconds=3)
 def test_the_packages_folder_is_read_by_hand_as_well():
     own = load_folder(model_folder(), max_time=32, dtype=torch.bfloat16)
     assert own.lm_head.weight.dtype == torch.bfloat16

@@ -129,6 +129,7 @@ def test_l2_shrinks_weights_with_large_gradients_less_and_decoupled_decay_all_al
     torch.testing.assert_close(decoupled, torch.full((3,), (1 - 5e-4) ** 2000), rtol=0.03, atol=0)
 
 
+@pytest.mark.slow(seconds=5)
 def test_decay_pays_under_adam_only_where_it_is_decoupled_or_gradients_are_alike():
     def gain(kind, spread):
         decays = [0.0, 0.03] if kind == "l2" else [0.0, 1.0]

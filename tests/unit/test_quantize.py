@@ -109,6 +109,7 @@ def test_sixteen_codes_go_into_half_bytes_and_come_back(d_in: int):
     assert torch.equal(unpack_int4(packed, d_in), codes)
 
 
+@pytest.mark.slow(seconds=2)
 def test_the_integer_matmul_is_that_of_bitsandbytes():
     import bitsandbytes as bnb
 
@@ -181,6 +182,7 @@ def test_bits_per_weight_count_the_scales():
     assert bits_per_weight(100, 4, 64) == pytest.approx(4 + 64 / 100)  # the short group has a whole scale
 
 
+@pytest.mark.slow(seconds=7)
 def test_a_promoted_exercise_is_used_whichever_module_is_imported_first(tmp_path: Path):
     """Promoted code brings the lab's import cell along: it must not ask for a module that is just being imported."""
     cell = re.search(r'^# %% id="imports"\n(.*?)^# %%', (WEEK / "lab.py").read_text("utf-8"), re.MULTILINE | re.DOTALL)

