@@ -220,6 +220,24 @@ def test_the_worker_outlives_every_exception(knowledge: Knowledge, encoder: Enco
     assert knowledge.document("mai", document).state == "ready"
 
 
+@pytest.mark.parametrize("say", ["not_embedded", "failed"])
+def test_no_job_ends_before_the_reason_is_stored(knowledge: Knowledge, encoder: Encoder, monkeypatch: pytest.MonkeyPatch, say: str):
+    left, store = [], getattr(knowledge.store.documents, say)
+
+    def watched(*args):
+        left.append(knowledge.store.jobs.waiting())
+        return store(*args)
+
+    monkeypatch.setattr(knowledge.store.documents, say, watched)
+    encoder.failures = 3
+    if say == "failed":
+        monkeypatch.setattr(service, "parse_limited", lambda *_, **__: 1 / 0)
+    document = add(knowledge, "the gate is red")
+    assert knowledge.wait(20)
+    assert left == [1]
+    assert knowledge.document("mai", document).error
+
+
 def test_what_could_not_be_embedded_is_found_by_words_and_embedded_when_uploaded_again(knowledge: Knowledge, encoder: Encoder):
     encoder.failures = 3
     document = add(knowledge, "the gate is red")

@@ -193,12 +193,14 @@ class Knowledge:
             self.store.jobs.put_back(job)
         except Exception:
             log.exception("ingestion: step %s of document %s failed", job.step, job.document)
-            if not self.store.jobs.again(job):
+            if job.last:
                 self._give_up(job)
 
     def _give_up(self, job: Job) -> None:
+        """Say why, then let go of the job: whoever waits for its end finds the reason, and so does the next start."""
         if job.step == "parse":
             self._fail(job, "internal", "it could not be read for a reason of the service's own: upload it again.")
+            self.store.jobs.done(job)
         else:
             sentence = "it is found by words alone, for a fault of the service: upload it again."
             self.store.documents.not_embedded(job.document, "not_embedded", sentence)

@@ -265,8 +265,9 @@ class Documents:
             )
 
     def not_embedded(self, document: str, code: str, sentence: str) -> None:
-        """Say why a document is found by words alone."""
+        """Say why a document is found by words alone, and that nothing is left to be done to it."""
         with self.database.transaction() as write:
+            write.execute("DELETE FROM jobs WHERE document = ?", (document,))
             write.execute(
                 "UPDATE documents SET error = ?, error_code = ?, updated = ? WHERE id = ?", (sentence, code, time.time(), document)
             )

@@ -20,6 +20,11 @@ class Job:
     step: str
     attempts: int
 
+    @property
+    def last(self) -> bool:
+        """Whether the job, if it fails now, has had its attempts."""
+        return self.attempts >= ATTEMPTS
+
 
 class Jobs:
     def __init__(self, database: Database):
@@ -54,12 +59,6 @@ class Jobs:
     def reading(self) -> bool:
         """Whether a document waits to be read."""
         return self.database.connection.execute("SELECT 1 FROM jobs WHERE step = 'parse'").fetchone() is not None
-
-    def again(self, job: Job) -> bool:
-        """Whether a job that failed is tried again; False when it has had its attempts, and is gone."""
-        if job.attempts >= ATTEMPTS:
-            self.done(job)
-        return job.attempts < ATTEMPTS
 
     def waiting(self) -> int:
         """Jobs that are not done."""
