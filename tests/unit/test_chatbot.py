@@ -21,7 +21,7 @@ def test_who_answers_everything_rightly_scores_one_everywhere():
 
 
 def test_who_always_keeps_silent_is_right_only_where_that_is_right():
-    scores = score(CASES, lambda case: NO_EVIDENCE[case.language])
+    scores = score(CASES, lambda case: NO_EVIDENCE["en"])
     silent, answered = scores.cases["abstain"], scores.cases["answer"]
     assert (scores.exact, scores.holds, scores.source, scores.call) == (0, 0, 0, 0)
     assert (scores.abstain_precision, scores.abstain_recall) == (silent / (silent + answered), 1.0)
@@ -35,8 +35,8 @@ def test_the_right_value_with_a_wrong_source_is_told_apart():
 
 def test_a_call_is_valid_where_it_could_be_made_and_right_where_it_is_the_one():
     call = write_call("get_weather", {"city": "Huế", "day": "Monday"})
-    asked = Case("tool", "en", (), call, call, TOOLS)
-    none = Case("tool", "en", (), NO_TOOL["en"], "", TOOLS)
+    asked = Case("tool", (), call, call, TOOLS)
+    none = Case("tool", (), NO_TOOL, "", TOOLS)
     other = write_call("get_weather", {"city": "Vinh", "day": "Monday"})
     scores = [
         score([case], lambda _, text=text: text)

@@ -1,6 +1,6 @@
 """Conversations to tune a chatbot on, made by a seeded generator out of our own text (`chatbot_data.json`): nothing of them is real.
 
-Three abilities, in English and Vietnamese:
+Three abilities, in English (SmolLM2 hardly knows another language):
 
     answer    the sources hold it: the sentence (or the table's cell) that answers, word for word, and its number
     abstain   the sources speak of something near, and not of this: the assistant's own sentence for it
@@ -16,21 +16,22 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from hybridlab.llm.grounded_prompt import NO_EVIDENCE, Language, grounded_messages
+from hybridlab.llm.grounded_prompt import NO_EVIDENCE, grounded_messages
 from hybridlab.llm.instruction import Message
 from hybridlab.llm.tool_calls import NO_TOOL, Tool, tool_messages, write_call
 
 Part = Literal["train", "test"]
 Ability = Literal["answer", "abstain", "tool"]
-CROSSED = 0.05  # of the groups about sources: they are in the other language than the questions
-TABLES = 0.25  # … one of the sources is a table
-FILLED = 0.3  # of the sources: they say something besides that nobody asks for
-HEAD = {"en": "Item", "vi": "Mục"}
+TOOLS = 0.4  # of the groups are about tools
+TABLES = 0.25  # of the groups about sources: one of the sources is a table
+FILLED = 0.4  # of the sources: they say something besides that nobody asks for
+ANSWERED = 4  # questions of a group that its sources answer, and
+MISSED = 3  # that they do not
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,6 @@ class Case:
     `tools` are those that were offered."""
 
     ability: Ability
-    language: Language
     prompt: tuple[Message, ...]
     answer: str
     gold: str = ""
@@ -59,21 +59,15 @@ def material() -> dict[str, Any]:
     return json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 
 
-def make_groups(groups: int, *, part: Part, seed: int = 0, tools: float = 0.35) -> list[Group]:
-    """`groups` groups of four or five cases each; the share `tools` of them is about tools, and every fourth is in Vietnamese (a
-    Vietnamese text has more than twice an English one's tokens). The same seed gives the same cases.
+def make_groups(groups: int, *, part: Part, seed: int = 0) -> list[Group]:
+    """`groups` groups of six or seven cases each. The same seed gives the same cases.
 
     Raises ValueError where `groups` is below 1: there would be nothing to learn.
     """
     if groups < 1:
         raise ValueError(f"groups must be at least 1, got {groups}: the training set would be empty")
     chance = random.Random(f"{part} {seed}")
-    made = []
-    for number in range(groups):
-        language: Language = "vi" if number % 4 == 3 else "en"
-        about_tools = chance.random() < tools
-        made.append(_tools(chance, part, language) if about_tools else _sources(chance, part, language))
-    return made
+    return [(_tools if chance.random() < TOOLS else _sources)(chance, part) for _ in range(groups)]
 
 
 # ---------------------------------------------------------------- answering and abstaining
@@ -81,45 +75,49 @@ def make_groups(groups: int, *, part: Part, seed: int = 0, tools: float = 0.35) 
 
 @dataclass(frozen=True)
 class _Fact:
-    kind: int
+    """One statement: `subject` is what it is about, `asks` are questions that it answers, `source` counts from 0."""
+
     subject: str
     sentence: str
     gold: str
-    asks: tuple[str, ...]
+    asks: Sequence[str]
     source: int = 0
 
 
-def _sources(chance: random.Random, part: Part, language: Language) -> Group:
-    """Two to four sources with three facts or more; three questions that they answer and one that they do not."""
-    written: Language = language if chance.random() >= CROSSED else ("vi" if language == "en" else "en")
-    kinds = _kinds(part)
-    pools = {name: _shuffled(chance, pool[part]) for name, pool in material()["pools"].items()}
-    # the same attribute of two things, and two attributes of one thing: what a question must be told apart by
-    chosen = chance.sample(range(len(kinds)), 2)
-    pairs = [(kind, place) for kind in chosen for place in (0, 1)][: chance.randint(3, 4)]
-    facts: list[_Fact] = []
-    used: set[str] = set()
-    for kind, place in pairs:
-        about = kinds[kind]
-        subject = pools[about["s"]][place]
-        value = _value(chance, about["v"], part, used)
-        if subject[0] in used or value is None:
-            continue
-        facts.append(_fact(chance, part, kind, about, subject, value, written, language))
+def _sources(chance: random.Random, part: Part) -> Group:
+    """Two to four sources with four facts or more; questions that they answer, and some that they do not.
+
+    What is hard to tell apart is there: one attribute of two things, and two attributes of one thing.
+    """
+    kinds, unseen = _kinds(part), material()["facts"]["test"]
+    about = chance.choice([kind["s"] for kind in kinds if sum(k["s"] == kind["s"] for k in kinds) > 1])
+    same = [kind for kind in kinds if kind["s"] == about]
+    # in the test, what two things have is an attribute that training never mentions, where there is one
+    first, second, *rest = sorted(chance.sample(same, len(same)), key=lambda kind: kind not in unseen)
+    third, fourth = chance.sample([k for k in kinds if k["s"] != about], 2)
+    names = {name: chance.sample(pool[part], len(pool[part])) for name, pool in material()["pools"].items()}
+    a, b, absent = names[about][:3]
+    other, unheard = names[third["s"]][0], names[fourth["s"]][-1]
+    used: set[str] = {a, b, absent, other, unheard}
+    tabled = chance.random() < TABLES
+    stated = [(first, a), (first, b), (second, a), *([] if tabled else [(third, other)])]
+    facts = [_fact(chance, part, kind, subject, used) for kind, subject in stated]
     texts, facts = _laid_out(chance, facts)
-    texts = [_filled(chance, text, part, written) for text in texts]
-    if chance.random() < TABLES:
-        table, cells = _table(chance, part, pools, {fact.subject for fact in facts}, written, language, len(texts))
+    texts = [_filled(chance, text, part) for text in texts]
+    if tabled:
+        table, cells = _table(chance, part, names, used, len(texts))
         texts.append(table)
         facts += cells
-    answered = _shuffled(chance, facts)[:3]
+    missed = [chance.choice([(second, b), (first, absent)]), (fourth, unheard), (chance.choice(rest or [second]), a if rest else absent)]
     cases = [
-        _case("answer", language, _capital(chance.choice(fact.asks)), texts, f"{fact.sentence} [{fact.source + 1}]", fact.gold)
-        for fact in answered
+        _case("answer", chance.choice(fact.asks), texts, f"{fact.sentence} [{fact.source + 1}]", fact.gold)
+        for fact in chance.sample(facts, min(ANSWERED, len(facts)))
     ]
-    missed = _miss(chance, part, kinds, pools, facts, language)
-    cases.append(_case("abstain", language, missed, texts, NO_EVIDENCE[language]))
-    return tuple(_shuffled(chance, cases))
+    cases += [
+        _case("abstain", chance.choice(_wordings(part, kind, "asks")).format(s=subject), texts, NO_EVIDENCE["en"])
+        for kind, subject in missed[:MISSED]
+    ]
+    return tuple(chance.sample(cases, len(cases)))
 
 
 def _kinds(part: Part) -> list[dict[str, Any]]:
@@ -129,161 +127,137 @@ def _kinds(part: Part) -> list[dict[str, Any]]:
 
 
 def _wordings(part: Part, about: dict[str, Any], key: str) -> Sequence[str]:
-    """The last wording of an attribute of the training part is the test's."""
-    own = about in material()["facts"]["train"]
+    """The last wording of an attribute (or a tool) of the training part is the test's."""
+    own = about in material()["facts"]["train"] or about in material()["tools"]["train"]
     return about[key] if not own else about[key][-1:] if part == "test" else about[key][:-1]
 
 
-def _fact(chance, part, kind, about, subject, value, written: Language, language: Language) -> _Fact:
-    sentence = chance.choice(_wordings(part, about, written)).format(s=_said(subject, written), v=_said(value, written))
-    asks = tuple(ask.format(s=_said(subject, language)) for ask in _wordings(part, about, f"ask_{language}"))
-    return _Fact(kind, subject[0], _capital(sentence), _said(value, written), asks)
+def _fact(chance: random.Random, part: Part, kind: dict[str, Any], subject: str, used: set[str]) -> _Fact:
+    value = _value(chance, kind["v"], part, used)
+    sentence = _capital(chance.choice(_wordings(part, kind, "says")).format(s=subject, v=value))
+    return _Fact(subject, sentence, value, [ask.format(s=subject) for ask in _wordings(part, kind, "asks")])
 
 
 def _laid_out(chance: random.Random, facts: list[_Fact]) -> tuple[list[str], list[_Fact]]:
     """The facts' sentences as two or three sources, in any order, and each fact with the source that it stands in."""
-    facts = _shuffled(chance, facts)
-    count = min(len(facts), chance.randint(2, 3))
-    placed = [_Fact(f.kind, f.subject, f.sentence, f.gold, f.asks, place * count // len(facts)) for place, f in enumerate(facts)]
+    count = chance.randint(2, 3)
+    placed = [replace(fact, source=place * count // len(facts)) for place, fact in enumerate(chance.sample(facts, len(facts)))]
     return [" ".join(f.sentence for f in placed if f.source == source) for source in range(count)], placed
 
 
-def _filled(chance: random.Random, text: str, part: Part, written: Language) -> str:
+def _filled(chance: random.Random, text: str, part: Part) -> str:
     """The source as it is, or with a sentence that nobody asks for before or behind it."""
     if chance.random() >= FILLED:
         return text
-    filler = _said(chance.choice(material()["fillers"][part]), written)
+    filler = chance.choice(material()["fillers"][part])
     return f"{filler} {text}" if chance.random() < 0.5 else f"{text} {filler}"
 
 
-def _table(chance, part, pools, taken, written: Language, language: Language, source: int) -> tuple[str, list[_Fact]]:
+def _table(chance: random.Random, part: Part, names: dict[str, list[str]], used: set[str], source: int) -> tuple[str, list[_Fact]]:
     """Two rows of a table as documents are read into text, "Item: A | Price: 3 EUR"; each cell is a fact."""
     about = chance.choice(material()["tables"][part])
     columns = chance.sample(about["columns"], 2)
-    rows = [subject for subject in pools[about["s"]] if subject[0] not in taken][:2]
-    lines, facts, used = [], [], set()
-    for subject in rows:
+    lines, facts = [], []
+    for subject in [name for name in names[about["s"]] if name not in used][:2]:
         cells = []
-        for number, column in enumerate(columns):
+        for column in columns:
             value = _value(chance, column["v"], part, used)
-            if value is None:
-                continue
-            cell = f"{column[written]}: {_said(value, written)}"
-            cells.append(cell)
-            asks = tuple(ask.format(s=_said(subject, language)) for ask in column[f"ask_{language}"])
-            facts.append(_Fact(-1 - number, subject[0], cell, _said(value, written), asks, source))
-        lines.append(" | ".join([f"{HEAD[written]}: {_capital(_said(subject, written))}", *cells]))
+            cells.append(f"{column['head']}: {value}")
+            facts.append(_Fact(subject, cells[-1], value, [ask.format(s=subject) for ask in column["asks"]], source))
+        lines.append(" | ".join([f"Item: {_capital(subject)}", *cells]))
     return "\n".join(lines), facts
 
 
-def _miss(chance, part, kinds, pools, facts: list[_Fact], language: Language) -> str:
-    """A question that the facts do not answer: a known attribute of a thing that is not there, or another one of a thing that is."""
-    prose = [fact for fact in facts if fact.kind >= 0]
-    there = {fact.subject for fact in facts}
-    fact = chance.choice(prose)
-    others = [
-        about
-        for number, about in enumerate(kinds)
-        if about["s"] == kinds[fact.kind]["s"] and (number, fact.subject) not in {(f.kind, f.subject) for f in prose}
-    ]
-    about = chance.choice(others) if others else kinds[fact.kind]
-    subject = next(s for s in pools[about["s"]] if s[0] == fact.subject)
-    if not others or chance.random() < 0.5 or any(f.kind < 0 and f.subject == fact.subject for f in facts):
-        about, subject = kinds[fact.kind], next(s for s in pools[kinds[fact.kind]["s"]][2:] if s[0] not in there)
-    return _capital(chance.choice(_wordings(part, about, f"ask_{language}")).format(s=_said(subject, language)))
-
-
-def _case(ability: Ability, language: Language, question: str, texts: Sequence[str], answer: str, gold: str = "") -> Case:
-    return Case(ability, language, tuple(grounded_messages(question, texts, language)), answer, gold)
+def _case(ability: Ability, question: str, texts: Sequence[str], answer: str, gold: str = "") -> Case:
+    return Case(ability, tuple(grounded_messages(_capital(question), texts, "en")), answer, gold)
 
 
 # ---------------------------------------------------------------- tool calls
 
 
-def _tools(chance: random.Random, part: Part, language: Language) -> Group:
-    """Three tools; three requests for them, and mostly one that none of them can fulfil."""
+def _tools(chance: random.Random, part: Part) -> Group:
+    """Three tools; four requests for them, one for a tool that is not offered, and one that no tool could fulfil.
+
+    In training the arguments have now these names and now those, in any order: the call has to take them from the list.
+    """
     known = material()["tools"]
-    chosen = chance.sample(known["train"] + (known["test"] if part == "test" else []), 3)
-    tools = tuple(Tool(tool["name"], tool["does"], tuple(tool["arguments"])) for tool in chosen)
+    drawn = chance.sample(known["train"], 4) if part == "train" else chance.sample(known["train"], 2) + chance.sample(known["test"], 2)
+    *offered, missing = chance.sample(drawn, 4)
+    named = {tool["name"]: _named(chance, part, tool["arguments"]) for tool in offered}
+    tools = tuple(Tool(tool["name"], tool["does"], tuple(named[tool["name"]])) for tool in offered)
     cases = []
-    for _ in range(3):
-        tool, used = chance.choice(chosen), set()
-        given = {name: _value(chance, kind, part, used) for name, kind in tool["arguments"].items()}
-        said = {name: _said(value, language) for name, value in given.items()}
-        request = _capital(chance.choice(_requests(tool, part, language)).format(**said))
-        arguments = {name: int(said[name]) if kind == "count" else said[name] for name, kind in tool["arguments"].items()}
-        call = write_call(tool["name"], arguments)
-        cases.append(Case("tool", language, tuple(tool_messages(request, tools)), call, call, tools))
-    if chance.random() < 0.7:
-        other = _said(chance.choice(known["other"][part]), language)
-        cases.append(Case("tool", language, tuple(tool_messages(other, tools)), NO_TOOL[language], "", tools))
-    return tuple(_shuffled(chance, cases))
+    for tool in [*offered, chance.choice(offered)]:
+        request, values = _request(chance, part, tool)
+        call = write_call(tool["name"], {shown: values[own] for shown, own in named[tool["name"]].items()})
+        cases.append(Case("tool", tuple(tool_messages(request, tools)), call, call, tools))
+    for request in (_request(chance, part, missing)[0], chance.choice(known["other"][part])):
+        cases.append(Case("tool", tuple(tool_messages(request, tools)), NO_TOOL, "", tools))
+    return tuple(chance.sample(cases, len(cases)))
 
 
-def _requests(tool: dict[str, Any], part: Part, language: Language) -> Sequence[str]:
-    """The last wording of a request for a tool of the training part is the test's."""
-    own = tool in material()["tools"]["train"]
-    return tool[language] if not own else tool[language][-1:] if part == "test" else tool[language][:-1]
+def _named(chance: random.Random, part: Part, arguments: dict[str, str]) -> dict[str, str]:
+    """The names under which a list shows a tool's arguments, each with the tool's own name for it, in the list's order."""
+    if part == "test":
+        return {name: name for name in arguments}
+    shown: dict[str, str] = {}
+    for name, kind in chance.sample(list(arguments.items()), len(arguments)):
+        others = material()["argument_names"].get(kind, []) if list(arguments.values()).count(kind) == 1 else []
+        shown[chance.choice([n for n in (name, *others) if n == name or (n not in shown and n not in arguments)])] = name
+    return shown
+
+
+def _request(chance: random.Random, part: Part, tool: dict[str, Any]) -> tuple[str, dict[str, str | int]]:
+    """A request for a tool in words, and its arguments' values by the tool's own names."""
+    used: set[str] = set()
+    said = {name: _value(chance, kind, part, used) for name, kind in tool["arguments"].items()}
+    request = _capital(chance.choice(_wordings(part, tool, "says")).format(**said))
+    return request, {name: int(said[name]) if kind == "count" else said[name] for name, kind in tool["arguments"].items()}
 
 
 # ---------------------------------------------------------------- names and values
 
+UNITS = {  # the smallest and the largest number, and what stands behind it
+    "days": (4, 95, " days"),
+    "months": (3, 40, " months"),
+    "minutes": (12, 180, " minutes"),
+    "area": (18, 400, " square metres"),
+    "copies": (3, 12, " copies"),
+    "weight": (20, 950, " grams"),
+    "distance": (3, 90, " kilometres"),
+    "count": (4, 240, ""),
+    "phone": (1000, 9900, ""),
+    "year": (1960, 2024, ""),
+}
 
-def _value(chance: random.Random, kind: str, part: Part, used: set[str]) -> Sequence[str] | None:
-    """A value in both languages that this context does not have yet; None where the names of its kind are used up."""
-    pool = material()["pools"].get(kind)
-    if pool:
-        free = [_both(entry) for entry in pool[part] if _both(entry)[0] not in used]
-        value = chance.choice(free) if free else None
-    else:
-        while (value := _measured(chance, kind, part))[0] in used:
-            pass
-    if value is not None:
-        used.add(value[0])
-    return value
 
+def _value(chance: random.Random, kind: str, part: Part, used: set[str]) -> str:
+    """A value that this context does not have yet, and notes it in `used`.
 
-def _measured(chance: random.Random, kind: str, part: Part) -> Sequence[str]:
-    """A number with its unit. Numbers that three divides are the test's, so no value of it occurs in training."""
+    Numbers that three divides are the test's, so no value of it occurs in training.
+    """
 
     def number(low: int, high: int) -> int:
         value = chance.randint(low, high)
         return value - value % 3 if part == "test" else value + (value % 3 == 0)
 
-    n = number
-    units = {
-        "days": ("days", "ngày"),
-        "months": ("months", "tháng"),
-        "minutes": ("minutes", "phút"),
-        "area": ("square metres", "mét vuông"),
-        "copies": ("copies", "bản"),
-    }
-    if kind in units:
-        low, high = {"days": (4, 95), "months": (3, 40), "minutes": (12, 180), "area": (18, 400), "copies": (3, 12)}[kind]
-        amount = n(low, high)
-        return tuple(f"{amount} {unit}" for unit in units[kind])
-    if kind == "money":
-        amount = n(4, 950)
-        return chance.choice([(f"{amount} EUR", f"{amount} EUR"), (f"{amount},000 VND", f"{amount}.000 đồng")])
-    if kind == "form":
-        return _both(f"{chance.choice('BDKR' if part == 'train' else 'HMTW')}-{n(100, 990)}")
-    if kind == "hour":
-        return _both(f"{chance.randint(6, 19)}:{n(10, 55)}")
-    ranges = {"count": (4, 240), "phone": (1000, 9900), "year": (1960, 2024)}
-    return _both(str(n(*ranges[kind])))
+    def drawn() -> str:
+        if kind in UNITS:
+            low, high, unit = UNITS[kind]
+            return f"{number(low, high)}{unit}"
+        if kind == "money":
+            return chance.choice([f"{number(4, 950)} EUR", f"{number(4, 950)},000 VND"])
+        if kind == "form":
+            return f"{chance.choice('BDKR' if part == 'train' else 'HMTW')}-{number(100, 990)}"
+        if kind == "hour":
+            return f"{chance.randint(6, 19)}:{number(12, 57)}"
+        if kind == "version":
+            return f"{chance.randint(1, 9)}.{number(3, 30)}"
+        return chance.choice(material()["pools"][kind][part])
 
-
-def _both(entry: str | Sequence[str]) -> Sequence[str]:
-    """An entry in both languages; names are the same in both."""
-    return (entry, entry) if isinstance(entry, str) else tuple(entry)
-
-
-def _said(entry: str | Sequence[str], language: Language) -> str:
-    return _both(entry)[language == "vi"]
-
-
-def _shuffled(chance: random.Random, items: Sequence[Any]) -> list[Any]:
-    return chance.sample([_both(x) if isinstance(x, (str, list)) else x for x in items], len(items))
+    while (value := drawn()) in used:
+        pass
+    used.add(value)
+    return value
 
 
 def _capital(text: str) -> str:

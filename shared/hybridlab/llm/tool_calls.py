@@ -17,13 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hybridlab.exercise import exercise
-from hybridlab.llm.grounded_prompt import Language
 from hybridlab.llm.instruction import Message
 
-NO_TOOL: dict[Language, str] = {
-    "en": "None of my tools can do that.",
-    "vi": "Không có công cụ nào của tôi làm được việc này.",
-}
+NO_TOOL = "None of my tools can do that."
 CALL = re.compile(r"<tool_call>(.*)</tool_call>", re.DOTALL)
 
 
