@@ -1,8 +1,9 @@
 """The evaluation as a command, `assistant eval`: measure, print, and write the figures of record.
 
 assistant eval                       retrieval, citations, abstention, and the engine's answers; writes results.json
-assistant eval --no-answers          without the engine's answers: seconds once the documents are embedded; writes nothing
+assistant eval --answers 0           without the engine's answers: seconds once the documents are embedded
 assistant eval --calibrate           first fit the abstention model on the calibration questions
+assistant eval --experts FOLDER      ask the same questions a second time, with the experts of a folder
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -74,15 +76,19 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         "extractive_answers": measure.extractive(found),
     }
     if chosen.answers:
-        result["engine_answers"] = asyncio.run(ask(knowledge, spread(asked, chosen.answers)))
+        result |= answered(knowledge, spread(asked, chosen.answers), chosen.experts)
     return result
 
 
-def spread(questions: list[Question], count: int) -> list[Question]:
-    """At most `count` of the answerable questions, at equal distances, so that every kind is among them."""
-    answerable = [question for question in questions if question.answerable]
-    step = max(1.0, len(answerable) / count)
-    return [answerable[int(i * step)] for i in range(min(count, len(answerable)))]
+def answered(knowledge, questions: list[Question], experts: Path | None) -> dict[str, Any]:
+    """The engine's answers without an expert; and, where a folder of experts is named, a second time with them. Raises EngineError."""
+    if experts and not list(experts.glob("*.json")):
+        raise EngineError(f"{experts} holds no expert: an expert is an adapter NAME.gguf with its card NAME.json.")
+    result = {"engine_answers": asyncio.run(ask(knowledge, questions))}
+    if experts:
+        shutil.copytree(experts, knowledge.settings.home / "experts")
+        result["expert_answers"] = asyncio.run(ask(knowledge, questions))
+    return result
 
 
 async def ask(knowledge, questions: list[Question]) -> dict[str, Any]:
@@ -94,7 +100,7 @@ async def ask(knowledge, questions: list[Question]) -> dict[str, Any]:
             measured = await measure.answers(orchestrator, questions, lambda done: progress.update(bar, completed=done))
     finally:
         await engine.aclose()
-    return {"engine": engine.name, "model": engine.model, **measured}
+    return {"engine": engine.name, "model": engine.model, "experts": [expert.card.name for expert in engine.experts], **measured}
 
 
 def counted(questions: list[Question]) -> dict[str, int]:
@@ -131,7 +137,7 @@ def show(result: dict[str, Any]) -> None:
             figures = [f"{r[key]:.3f}" for key in ("recall@1", "recall@5", "recall@10", "mrr")]
             table.add_row(f"{name} {group}", str(r["questions"]), *figures, f"{ms['p50']} / {ms['p95']}" if group == "all" else "")
     out.print(table)
-    for name in ("abstention", "citations", "extractive_answers", "engine_answers"):
+    for name in ("abstention", "citations", "extractive_answers", "engine_answers", "expert_answers"):
         if name in result:
             out.print(f"[bold]{name.replace('_', ' ')}[/bold]: {json.dumps(result[name])}", soft_wrap=True)
 
@@ -140,6 +146,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="assistant eval", description=__doc__.splitlines()[0])
     parser.add_argument("--calibrate", action="store_true", help="first fit the abstention model on the calibration questions")
     parser.add_argument("--answers", type=int, default=1000, help="how many questions the engine answers, spread over all kinds; 0: none")
+    parser.add_argument("--experts", type=Path, metavar="FOLDER", help="ask the questions a second time, with the experts in here")
     chosen = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory(prefix="evaluation-") as home:

@@ -9,15 +9,17 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from assistant.engines.base import EngineError
 from assistant.knowledge import abstention
 from assistant.knowledge.service import Knowledge
 from assistant.knowledge.vocabulary import Heard
 from hybridlab.rag.parse import parse
 from hybridlab.rag.parse.sniff import declared_type
 
-from capstone.evaluation import base, calibrate, documents, handbook, measure, metrics
+from capstone.evaluation import base, calibrate, documents, evaluate, handbook, measure, metrics
 from capstone.evaluation.questions import Place, Question, contains, copied, load, problems
 
 QUESTIONS = load()
@@ -230,3 +232,25 @@ def test_the_stored_model_fits_the_features() -> None:
     assert len(model["weights"]) == len(names)
     assert 0.0 < model["threshold"] < 1.0
     assert all(math.isfinite(weight) for weight in [*model["weights"], model["intercept"]])
+
+
+# ---------------------------------------------------------------- with experts
+
+
+def test_the_same_questions_are_asked_without_the_experts_and_with_them(tmp_path, monkeypatch):
+    asked = []
+
+    async def ask(knowledge, questions):
+        asked.append((questions, sorted(path.name for path in knowledge.settings.home.glob("experts/*"))))
+        return {}
+
+    monkeypatch.setattr(evaluate, "ask", ask)
+    here = SimpleNamespace(settings=SimpleNamespace(home=tmp_path / "home"))
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(EngineError, match="mine holds no expert"):
+        evaluate.answered(here, QUESTIONS[:3], tmp_path / "mine")
+    assert not asked, "the mistake is told before the engine works for minutes"
+    for name in ("sources.json", "sources.gguf"):
+        (tmp_path / "mine" / name).write_text("{}")
+    assert list(evaluate.answered(here, QUESTIONS[:3], tmp_path / "mine")) == ["engine_answers", "expert_answers"]
+    assert asked == [(QUESTIONS[:3], []), (QUESTIONS[:3], ["sources.gguf", "sources.json"])]
