@@ -1,0 +1,79 @@
+"""Which code runs a scan: the fused kernels of `mamba-ssm` where they are installed and the data lies on a CUDA GPU, else ours.
+
+Not run on a GPU here: what is tested on a CPU is the choice, and the adapters with a stand-in for the package. A test compares
+kernel and reference wherever both exist.
+
+The kernels were seen to go wrong without a word beyond about 61,000 tokens (state-spaces/mamba, issue 1015), so longer pieces run on
+ours. Our own scans are imported when they are called: a learner's version of one may import this module.
+"""
+
+import functools
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from hybridlab.ssm.scan_inputs import require_finite, selective_inputs, ssd_inputs
+
+LONGEST = 32_768  # tokens in one call of a kernel
+SPAN = 2_048  # tokens that our scans take at once: the states of its chunks stay in the processor's cache
+
+
+@functools.cache
+def kernels() -> SimpleNamespace | None:
+    """mamba-ssm's two scans, or None where the package (or Triton, or its CUDA extension) can't be imported."""
+    try:
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+        from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
+    except ImportError:
+        return None
+    return SimpleNamespace(selective=selective_scan_fn, ssd=mamba_chunk_scan_combined)
+
+
+def kernel_serves(device: torch.device, time: int) -> bool:
+    """Whether a piece of `time` tokens on this device goes to mamba-ssm's kernels."""
+    return device.type == "cuda" and 1 < time <= LONGEST and kernels() is not None
+
+
+def run_selective_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """`chunked_scan`, or the kernel where it serves. The kernel can't begin with a state: a text that goes on runs on ours."""
+    if state is None and kernel_serves(x.device, x.shape[1]):
+        return fused_selective_scan(x, dt, A, B, C)
+    from hybridlab.ssm.chunked_scan import chunked_scan
+
+    return _in_spans(chunked_scan, x, dt, A, B, C, state)
+
+
+def run_ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """`ssd`, or the kernel where it serves."""
+    if kernel_serves(x.device, x.shape[1]):
+        return fused_ssd(x, dt, A, B, C, state)
+    from hybridlab.ssm.ssd import ssd
+
+    return _in_spans(ssd, x, dt, A, B, C, state)
+
+
+def fused_selective_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """mamba-ssm's kernel, which has time last, on our shapes and with our checks."""
+    inputs = selective_inputs(x, dt, A, B, C)
+    y, state = kernels().selective(inputs.x.mT, inputs.dt.mT, inputs.A, inputs.B.mT, inputs.C.mT, return_last_state=True)
+    require_finite(y, state, inputs)
+    return y.mT.to(x.dtype), state
+
+
+def fused_ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    """mamba-ssm's Triton kernel, whose shapes are ours, with our checks."""
+    inputs = ssd_inputs(x, dt, A, B, C, state)
+    y, state = kernels().ssd(*inputs[:5], chunk_size=64, initial_states=inputs.state, return_final_states=True)
+    require_finite(y, state, inputs)
+    return y.to(x.dtype), state
+
+
+def _in_spans(scan, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    if x.shape[1] <= SPAN:
+        return scan(x, dt, A, B, C, state)
+    ys = []
+    for x_s, dt_s, B_s, C_s in zip(*(part.split(SPAN, 1) for part in (x, dt, B, C)), strict=True):
+        y, state = scan(x_s, dt_s, A, B_s, C_s, state)
+        ys.append(y)
+    return torch.cat(ys, 1), state
