@@ -12,6 +12,7 @@ from hybridlab.transformer.attention import (
     softmax,
 )
 from hybridlab.transformer.cache import KVCache
+from hybridlab.transformer.query_blocks import in_query_blocks
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -206,3 +207,53 @@ def test_the_challenge_of_week_two_can_be_met():
     inputs = normal(8, 3, 1, 4, 1024, 32)
     torch.testing.assert_close(in_pieces(*inputs), plain(*inputs), atol=1e-6, rtol=1e-5)
     assert flops(in_pieces) < 0.55 * flops(plain)
+
+
+MASKS = {
+    "causal": lambda queries, keys: attention_mask(queries, keys, causal=True),
+    "padding in front": lambda queries, keys: attention_mask(
+        queries, keys, causal=True, padding=torch.arange(keys) >= torch.tensor([[0], [150]])
+    ),
+    "padding behind": lambda queries, keys: attention_mask(
+        queries, keys, causal=False, padding=torch.arange(keys) < torch.tensor([[keys], [9]])
+    ),
+    "any": lambda queries, keys: torch.rand(2, 4, queries, keys, generator=torch.Generator().manual_seed(9)) < 0.01,
+    "blind": lambda queries, keys: torch.zeros(1, 1, queries, keys, dtype=torch.bool),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize(("queries", "keys"), [(257, 257), (300, 420)])
+def test_in_blocks_of_queries_values_and_gradients_are_the_same(name, queries, keys):
+    mask, found = MASKS[name](queries, keys), []
+    for attention in (scaled_dot_product_attention, partial(in_query_blocks, scaled_dot_product_attention)):
+        shapes = (4, queries), (2, keys), (2, keys)
+        q, k, v = (normal(seed, 2, *shape, 8, dtype=torch.float64).requires_grad_() for seed, shape in enumerate(shapes))
+        out = attention(q, k, v, mask)
+        found.append([out, *torch.autograd.grad(out.square().sum(), (q, k, v))])
+    for blocks, whole in zip(*reversed(found), strict=True):
+        torch.testing.assert_close(blocks, whole, atol=1e-12, rtol=1e-12)
+
+
+def test_a_long_causal_text_costs_little_more_than_half_of_the_scores():
+    def flops(attention):
+        with FlopCounterMode(display=False) as counter:
+            attention(*inputs, attention_mask(1024, 1024, causal=True))
+        return counter.get_total_flops()
+
+    inputs = normal(8, 3, 1, 4, 1024, 32)
+    assert flops(partial(in_query_blocks, scaled_dot_product_attention)) < 0.55 * flops(scaled_dot_product_attention)
+    model, x = MultiHeadAttention(32, 4), normal(9, 1, 1024, 32)
+    with FlopCounterMode(display=False) as counter:
+        model(x)
+    assert counter.get_total_flops() < 0.55 * 4 * 1024**2 * 32 + 8 * 1024 * 32**2
+
+
+def test_a_new_token_behind_a_cache_needs_no_mask(monkeypatch):
+    torch.manual_seed(0)
+    model, cache, x = MultiHeadAttention(16, 4, 2, rope_theta=10.0), KVCache(1, 2, 4, 4), normal(10, 1, 4, 16)
+    expected = model(x)
+    parts = [model(x[:, :2], cache=cache)]
+    monkeypatch.setattr("hybridlab.transformer.attention.attention_mask", None)
+    parts += [model(x[:, i : i + 1], cache=cache) for i in (2, 3)]
+    torch.testing.assert_close(torch.cat(parts, 1), expected, atol=1e-6, rtol=1e-5)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hybridlab.transformer.positions import apply_rotary, rotary_angles, sinusoidal_positions
+from hybridlab.transformer.positions import apply_rotary, rotary_angles, rotary_angles_from, sinusoidal_positions
 
 
 def test_the_sinusoidal_table_is_the_papers_entry_by_entry():
@@ -69,3 +69,16 @@ def test_what_does_not_fit_is_refused_with_its_value():
         rotary_angles(torch.arange(3), 5)
     with pytest.raises(ValueError, match="8"):
         apply_rotary(torch.zeros(3, 8), torch.zeros(3, 8), torch.zeros(3, 8))
+
+
+def test_the_shared_table_of_angles_is_that_of_the_positions_and_serves_training_after_inference():
+    device = torch.device("cpu")
+    with torch.inference_mode():
+        rotary_angles_from(0, 4, 6, 123.0, device)
+    for start, time in ((0, 4), (250, 6), (250, 7), (1000, 1)):
+        for got, expected in zip(
+            rotary_angles_from(start, time, 6, 123.0, device), rotary_angles(torch.arange(start, start + time), 6, 123.0), strict=True
+        ):
+            assert torch.equal(got, expected)
+    x = torch.randn(2, 4, 6, requires_grad=True)
+    apply_rotary(x, *rotary_angles_from(0, 4, 6, 123.0, device)).sum().backward()

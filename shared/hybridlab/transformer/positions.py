@@ -6,6 +6,8 @@ Notable:
   pairs neighbours 2i and 2i+1. The two are not interchangeable: weights trained with one are noise to the other.
 """
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -30,6 +32,23 @@ def rotary_angles(
     exponents = torch.arange(0, d_head, 2, device=positions.device, dtype=torch.float32) / d_head
     angles = positions.float().unsqueeze(-1) * theta**-exponents
     return angles.cos(), angles.sin()
+
+
+def rotary_angles_from(
+    start: int, time: int, d_head: int, theta: float, device: torch.device
+) -> tuple[Float[Tensor, "time half"], Float[Tensor, "time half"]]:
+    """`rotary_angles` of the positions start, start + 1, …, start + time - 1: views of a table that all layers share."""
+    end = start + time
+    table = _rotary_table(1 << (max(end, 256) - 1).bit_length(), d_head, theta, device)
+    return table[0][start:end], table[1][start:end]
+
+
+@lru_cache(maxsize=8)
+def _rotary_table(
+    time: int, d_head: int, theta: float, device: torch.device
+) -> tuple[Float[Tensor, "time half"], Float[Tensor, "time half"]]:
+    with torch.inference_mode(False):  # a table that is first asked for in inference must serve training too
+        return rotary_angles(torch.arange(time, device=device), d_head, theta)
 
 
 @exercise

@@ -29,6 +29,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hybridlab.transformer.positions import rotary_angles
+# Only the library's own answer to the last exercise uses these two, for speed. You do not need them.
+from hybridlab.transformer.positions import rotary_angles_from
+from hybridlab.transformer.query_blocks import in_query_blocks
 
 # %% id="setup"
 import math
