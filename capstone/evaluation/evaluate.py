@@ -80,6 +80,13 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def spread(questions: list[Question], count: int) -> list[Question]:
+    """At most `count` of the answerable questions, at equal distances, so that every kind is among them."""
+    answerable = [question for question in questions if question.answerable]
+    step = max(1.0, len(answerable) / count)
+    return [answerable[int(i * step)] for i in range(min(count, len(answerable)))]
+
+
 def answered(knowledge, questions: list[Question], experts: Path | None) -> dict[str, Any]:
     """The engine's answers without an expert; and, where a folder of experts is named, a second time with them. Raises EngineError."""
     if experts and not list(experts.glob("*.json")):

@@ -174,6 +174,15 @@ def test_percentiles_interpolate() -> None:
     assert metrics.percentile([10, 20], 0.95) == pytest.approx(19.5)
 
 
+def test_fewer_answers_are_spread_over_all_kinds() -> None:
+    test_part = [question for question in QUESTIONS if question.split == "test"]
+    chosen = evaluate.spread(test_part, 12)
+    assert len({question.id for question in chosen}) == 12
+    assert {(question.kind, question.language) for question in chosen} >= {("plain", "en"), ("plain", "vi"), ("table", "vi")}
+    assert all(question.answerable for question in chosen)
+    assert evaluate.spread(test_part, 1000) == [question for question in test_part if question.answerable]
+
+
 def test_the_best_threshold_lies_in_the_widest_gap() -> None:
     import numpy as np
 
