@@ -27,7 +27,6 @@ from hybridlab.llm.tool_calls import NO_TOOL, Tool, tool_messages, write_call
 
 Part = Literal["train", "test"]
 Ability = Literal["answer", "abstain", "tool"]
-TOOLS = 0.4  # of the groups are about tools
 TABLES = 0.25  # of the groups about sources: one of the sources is a table
 FILLED = 0.4  # of the sources: they say something besides that nobody asks for
 ANSWERED = 4  # questions of a group that its sources answer, and
@@ -60,14 +59,14 @@ def material() -> dict[str, Any]:
 
 
 def make_groups(groups: int, *, part: Part, seed: int = 0) -> list[Group]:
-    """`groups` groups of six or seven cases each. The same seed gives the same cases.
+    """`groups` groups of six or seven cases each, two of five about tools. The same seed gives the same cases.
 
     Raises ValueError where `groups` is below 1: there would be nothing to learn.
     """
     if groups < 1:
         raise ValueError(f"groups must be at least 1, got {groups}: the training set would be empty")
     chance = random.Random(f"{part} {seed}")
-    return [(_tools if chance.random() < TOOLS else _sources)(chance, part) for _ in range(groups)]
+    return [(_tools if number % 5 in (1, 3) else _sources)(chance, part) for number in range(groups)]
 
 
 # ---------------------------------------------------------------- answering and abstaining
