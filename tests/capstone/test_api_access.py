@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 
 import pytest
 
@@ -36,13 +37,17 @@ ROUTES = [
     ("GET", "/v1/conversations"),
     ("GET", "/v1/conversations/x"),
     ("DELETE", "/v1/conversations/x"),
+    ("GET", "/v1/memories"),
+    ("POST", "/v1/memories/search"),
+    ("DELETE", "/v1/memories/1"),
+    ("DELETE", "/v1/memories"),
     ("GET", "/v1/system"),
 ]
 
 
 def test_every_route_asks_for_a_key(assistant):
     described = {
-        (method.upper(), path.replace("{document_id}", "x").replace("{conversation_id}", "x").replace("{page_index}", "0"))
+        (method.upper(), re.sub(r"{(?:document|conversation)_id}", "x", path).replace("{page_index}", "0").replace("{memory_id}", "1"))
         for path, item in assistant.app.openapi()["paths"].items()
         for method in item
     }

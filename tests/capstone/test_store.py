@@ -142,11 +142,24 @@ def test_a_database_of_another_version_is_told(store: Store):
 
 def test_a_database_of_the_first_version_is_brought_up_to_date(store: Store):
     document = put(store, "mai", "a.txt", "some text.")
-    store.database.connection.execute("ALTER TABLE documents DROP COLUMN error_code")
-    store.database.connection.execute("PRAGMA user_version = 1")
+    conversation = store.conversations.begin("mai", "hello").id
+    store.conversations.add("mai", conversation, "user", "the gate is red")
+    for older in (
+        "ALTER TABLE documents DROP COLUMN error_code",
+        "DROP TRIGGER turn_words_follow",
+        "DROP TABLE turn_words",
+        "DROP INDEX messages_to_embed",
+        "ALTER TABLE messages DROP COLUMN embedding",
+        "PRAGMA user_version = 1",
+    ):
+        store.database.connection.execute(older)
     for _ in range(2):
-        kept = Store(store.database.path).documents.get("mai", document)
+        now = Store(store.database.path)
+        kept = now.documents.get("mai", document)
         assert (kept.name, kept.error_code) == ("a.txt", "")
+        now.turns.repair()
+        assert [turn.content for turn in now.turns.all("mai", 9)] == ["the gate is red"]
+        assert len(now.turns.search_words("mai", "gate", 9)) == len(now.turns.to_embed(9)) == 1
 
 
 def test_another_programs_database_is_left_alone(tmp_path: Path):

@@ -83,7 +83,7 @@ def one_conversation(conversation_id: str, owner: Owner, room: Room) -> Any:
 @router.delete("/v1/conversations/{conversation_id}", response_model=Deleted, responses=documented(404))
 def delete_conversation(conversation_id: str, owner: Owner, room: Room) -> Any:
     try:
-        room.store.conversations.delete(owner, conversation_id)
+        room.memory.delete_conversation(owner, conversation_id)
     except KeyError:
         raise missing(conversation_id) from None
     return {"id": conversation_id}

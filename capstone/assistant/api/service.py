@@ -13,6 +13,7 @@ from fastapi import Request
 from assistant.engines import make_engine
 from assistant.engines.queue import Queued
 from assistant.knowledge.service import Knowledge
+from assistant.memory.service import Memory
 from assistant.orchestrator import Orchestrator
 from assistant.settings import Settings
 from assistant.store import Store
@@ -29,12 +30,14 @@ class Service:
     store: Store
     engine: Queued
     knowledge: Knowledge
+    memory: Memory
     orchestrator: Orchestrator
     rates: RateLimit
     local_key: str
 
     async def aclose(self) -> None:
         self.knowledge.close()
+        self.memory.close()
         await self.engine.aclose()
         self.store.close()
 
@@ -56,9 +59,12 @@ def open_service(settings: Settings, engine: Queued | None = None, encoder: Any 
         encoder = encoder or E5()
         engine = loading.result()
     knowledge = Knowledge(store, encoder, settings)
-    knowledge.start()
+    knowledge.start()  # holds the folder
+    memory = Memory(store, encoder)
+    memory.start()
     orchestrator = Orchestrator(engine, knowledge, store, settings)
-    return Service(settings, store, engine, knowledge, orchestrator, RateLimit(settings.requests_per_minute), local_key(store, settings))
+    rates = RateLimit(settings.requests_per_minute)
+    return Service(settings, store, engine, knowledge, memory, orchestrator, rates, local_key(store, settings))
 
 
 def local_key(store: Store, settings: Settings) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assistant.store.database import Database
+from assistant.store.turns import drop_deleted_words, index_words
 
 TITLE = 80  # characters of the first question
 
@@ -81,17 +82,20 @@ class Conversations:
                 "INSERT INTO messages (conversation, role, content, citations, complete, created) VALUES (?, ?, ?, ?, ?, ?)",
                 (conversation, role, content, self._kept(owner, citations or []), complete, now),
             )
+            index_words(write, made.lastrowid, content)
             write.execute("UPDATE conversations SET updated = ? WHERE id = ?", (now, conversation))
         return made.lastrowid
 
     def finish(self, owner: str, message: int, content: str, citations: list[dict[str, Any]], complete: bool) -> None:
         """Write an answer's text over the empty one with which it began; one whose conversation was deleted meanwhile stays deleted."""
         with self.database.transaction() as write:
-            write.execute(
-                "UPDATE messages SET content = ?, citations = ?, complete = ? "
+            done = write.execute(
+                "UPDATE messages SET content = ?, citations = ?, complete = ?, embedding = NULL "
                 "WHERE id = ? AND conversation IN (SELECT id FROM conversations WHERE owner = ?)",
                 (content, self._kept(owner, citations), complete, message, owner),
             )
+            if done.rowcount:
+                index_words(write, message, content)
 
     def _kept(self, owner: str, citations: list[dict[str, Any]]) -> str:
         """Citations as JSON; a quote from a document that was deleted while the answer was written is not kept."""
@@ -103,6 +107,7 @@ class Conversations:
     def delete(self, owner: str, conversation: str) -> None:
         with self.database.transaction() as write:
             done = write.execute("DELETE FROM conversations WHERE owner = ? AND id = ?", (owner, conversation))
+            drop_deleted_words(write)
         if not done.rowcount:
             raise KeyError(conversation)
         self.database.checkpoint()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-VERSION = 2
+VERSION = 3
 BUSY_SECONDS = 30.0
 FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE")
 
@@ -44,13 +44,15 @@ class Database:
     def _open(self) -> None:
         with self.transaction() as write:  # also shows whether it can be written
             version = write.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise StoreError(f"{self.path} is of version {version}, this program reads {VERSION}: use the program that made it.")
             if version == 0:
                 self._create(write)
-            elif version == 1:
+            if version == 1:
                 write.execute("ALTER TABLE documents ADD COLUMN error_code TEXT NOT NULL DEFAULT ''")
-                write.execute(f"PRAGMA user_version = {VERSION}")
-            elif version != VERSION:
-                raise StoreError(f"{self.path} is of version {version}, this program reads {VERSION}: use the program that made it.")
+            if version < 3:
+                _execute(write, "memory.sql")
+            write.execute(f"PRAGMA user_version = {VERSION}")
         damage = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise StoreError(f"{self.path} is damaged ({' '.join(damage.split())}): restore it, or move it away.")
@@ -58,13 +60,7 @@ class Database:
     def _create(self, write: sqlite3.Connection) -> None:
         if write.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             raise StoreError(f"{self.path} is the database of another program: choose another folder, or move it away.")
-        statement = ""
-        for line in (Path(__file__).parent / "schema.sql").read_text("utf-8").splitlines(keepends=True):
-            statement += line
-            if sqlite3.complete_statement(statement):
-                write.execute(statement)
-                statement = ""
-        write.execute(f"PRAGMA user_version = {VERSION}")
+        _execute(write, "schema.sql")
         self.path.chmod(0o600)
 
     @property
@@ -130,3 +126,13 @@ class Database:
         if found is not None:
             found.close()
             self._local.connection = None
+
+
+def _execute(write: sqlite3.Connection, script: str) -> None:
+    """Run a file of statements within the transaction (`executescript` would end it)."""
+    statement = ""
+    for line in (Path(__file__).parent / script).read_text("utf-8").splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            write.execute(statement)
+            statement = ""

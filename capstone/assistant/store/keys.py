@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 from assistant.store.database import Database, StoreError
+from assistant.store.turns import drop_deleted_words
 
 PREFIX = "eha-"
 OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -78,6 +79,7 @@ class Keys:
             write.execute("DELETE FROM chunks WHERE owner = ?", (owner,))
             write.execute("INSERT INTO chunk_words (chunk_words) VALUES ('optimize')")  # merged, its segments hold no deleted word
             done = write.execute("DELETE FROM users WHERE id = ?", (owner,))
+            drop_deleted_words(write)
         if not done.rowcount:
             raise StoreError(f"there is no user {owner!r}: `assistant keys list` shows them.")
         self.database.checkpoint()

@@ -1,0 +1,1 @@
+"""What was said, in conversations without end: kept, found again, and deleted when asked."""

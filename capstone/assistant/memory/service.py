@@ -1,0 +1,109 @@
+"""The room of memory: turns are embedded in the background as they come to their end, recalled, listed, and deleted."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+
+from assistant.memory.recall import Recall, Recalled
+from assistant.store import Store
+from assistant.store.turns import Turn
+
+log = logging.getLogger(__name__)
+
+BATCH = 8  # turns embedded between two looks at whether the service closes
+IDLE = 1.0  # seconds between two looks for new turns
+CLOSING = 5.0  # seconds that a batch has to come to its end when the service closes
+
+
+class Memory:
+    """`encoder` embeds (`hybridlab.rag.embed.E5`). `start()` begins the background worker, `close()` ends it.
+
+    A turn is found by its words as soon as it is stored, and by its meaning within about a second. A long turn's meaning is that of
+    its first 512 tokens; all of its words are found.
+    """
+
+    def __init__(self, store: Store, encoder):
+        self.store, self.encoder = store, encoder
+        self.recall = Recall(store, encoder)
+        self._changing = threading.Lock()  # between the database and the index
+        self._stop = threading.Event()
+        self._worker: threading.Thread | None = None
+
+    # ---------------------------------------------------------------- for users
+
+    def turns(self, owner: str, limit: int, before: int | None = None) -> list[Turn]:
+        """What is remembered, the newest first."""
+        return self.store.turns.all(owner, limit, before)
+
+    def search(self, owner: str, question: str, k: int, conversation: str | None = None) -> list[Recalled]:
+        """The turns that answer a question best."""
+        return self.recall(owner, question, k, conversation=conversation)
+
+    def delete(self, owner: str, turn: int) -> None:
+        """Forget a turn: in its conversation, in both indexes, on disk. Raises KeyError where the owner has no such turn."""
+        with self._changing:
+            self.store.turns.delete(owner, turn)
+            self.recall.forget(owner)
+
+    def delete_all(self, owner: str) -> None:
+        """Forget everything that was said."""
+        with self._changing:
+            self.store.turns.delete_all(owner)
+            self.recall.forget(owner)
+
+    def delete_conversation(self, owner: str, conversation: str) -> None:
+        """Delete a conversation and forget its turns. Raises KeyError where the owner has no such conversation."""
+        with self._changing:
+            self.store.conversations.delete(owner, conversation)
+            self.recall.forget(owner)
+
+    # ---------------------------------------------------------------- the worker
+
+    def start(self) -> None:
+        """Repair what an older version has left, and begin to work."""
+        self.store.turns.repair()
+        self._worker = threading.Thread(target=self._work, name="memory", daemon=True)
+        self._worker.start()
+
+    def close(self) -> None:
+        """End the worker; turns without an embedding get it after the next start."""
+        self._stop.set()
+        if self._worker:
+            self._worker.join(timeout=CLOSING)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until every turn is embedded; False when it took longer."""
+        pause = threading.Event()
+        for _ in range(int(seconds * 20)):
+            if not self.store.turns.to_embed(1):
+                return True
+            pause.wait(0.05)
+        return not self.store.turns.to_embed(1)
+
+    def _work(self) -> None:
+        """Embed until the service closes. Nothing that goes wrong ends this thread."""
+        while not self._stop.is_set():
+            try:
+                if self._embed():
+                    continue
+            except Exception:
+                log.exception("memory: turns can't be embedded; trying again")
+            self._stop.wait(IDLE)
+
+    def _embed(self) -> bool:
+        """Embed a batch; whether there was one."""
+        batch = self.store.turns.to_embed(BATCH)
+        if not batch:
+            return False
+        vectors = self.encoder.passages([content for _, _, content in batch])
+        with self._changing:  # no deletion between the database and the index
+            kept = self.store.turns.embedded([(turn, content) for turn, _, content in batch], vectors)
+            of_owner = defaultdict(list)
+            for (turn, owner, _), vector in zip(batch, vectors, strict=True):
+                if turn in kept:
+                    of_owner[owner].append((turn, vector))
+            for owner, rows in of_owner.items():
+                self.recall.add(owner, rows)
+        return True

@@ -1,0 +1,219 @@
+"""Memory: what was said is found by its owner alone, in any conversation, and is gone everywhere when it is deleted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from assistant.memory import service as room
+from assistant.memory.service import Memory
+from assistant.store import Store
+
+from tests.capstone.conftest import HashEncoder
+
+NOW = datetime(2026, 3, 12, 15, 30)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path / "home" / "assistant.db")
+    for owner in ("mai", "tom"):
+        opened.keys.ensure_user(owner)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
+    monkeypatch.setattr(room, "IDLE", 0.01)
+    opened = Memory(store, HashEncoder())
+    opened.start()
+    yield opened
+    opened.close()
+
+
+def talk(store: Store, *said: str, owner: str = "mai", days_ago: float | None = None) -> str:
+    """A conversation of turns, user and assistant by turns."""
+    conversation = store.conversations.begin(owner, said[0]).id
+    for number, content in enumerate(said):
+        store.conversations.add(owner, conversation, ("user", "assistant")[number % 2], content)
+    if days_ago is not None:
+        when = (NOW - timedelta(days_ago)).timestamp()
+        store.database.connection.execute("UPDATE messages SET created = ? WHERE conversation = ?", (when, conversation))
+    return conversation
+
+
+def found(memory: Memory, question: str, k: int = 3, owner: str = "mai", **more) -> list[str]:
+    return [one.turn.content for one in memory.recall(owner, question, k, **{"now": NOW, **more})]
+
+
+def test_a_turn_is_found_by_words_and_by_meaning_in_any_conversation(memory: Memory, store: Store):
+    talk(store, "my sister is called Lan", "a fine name")
+    talk(store, "the train leaves at nine", "noted")
+    assert memory.wait(20)
+    best = memory.recall("mai", "what is my sister called?", 1)[0]
+    assert best.turn.content == "my sister is called Lan"
+    assert best.ranks == {"bm25": 1, "e5": 1}
+
+
+def test_words_are_found_at_once_and_with_diacritics_or_without(store: Store):
+    slow = Memory(store, HashEncoder())  # never started: nothing is embedded
+    talk(store, "chị Đặng thích cà phê sữa")
+    assert found(slow, "ca phe sua") == found(slow, "cà phê") == ["chị Đặng thích cà phê sữa"]
+
+
+def test_another_owners_turns_are_not_there(memory: Memory, store: Store):
+    talk(store, "the gate code is 1234", owner="tom")
+    assert memory.wait(20)
+    assert found(memory, "gate code") == []
+    assert memory.turns("mai", 9) == []
+    theirs = memory.turns("tom", 9)[0].id
+    with pytest.raises(KeyError):
+        memory.delete("mai", theirs)
+    memory.delete_all("mai")
+    assert found(memory, "gate code", owner="tom") == ["the gate code is 1234"]
+
+
+def test_what_has_not_ended_and_what_found_nothing_is_no_memory(memory: Memory, store: Store):
+    from assistant.language import say
+
+    conversation = talk(store, "where is the lamp?")
+    store.conversations.add("mai", conversation, "assistant", say("no_evidence", "en"))
+    cut = store.conversations.add("mai", conversation, "assistant", "", complete=False)
+    assert memory.wait(20)
+    assert found(memory, "lamp documents", 9) == ["where is the lamp?"]
+    store.conversations.finish("mai", cut, "the lamp is in the", [], False)
+    assert "the lamp is in the" not in found(memory, "lamp", 9)
+    store.conversations.finish("mai", cut, "the lamp is in the hall", [], True)
+    assert memory.wait(20)
+    assert "the lamp is in the hall" in found(memory, "lamp", 9)
+    assert len(store.turns.search_words("mai", "lamp", 9)) == 2
+    store.conversations.finish("mai", cut, "the lamp is on the roof", [], True)
+    assert memory.wait(20)
+    assert memory.recall("mai", "roof", 1)[0].ranks == {"bm25": 1, "e5": 1}
+
+
+def test_sessions_and_days_are_kept_to(memory: Memory, store: Store):
+    talk(store, "the lamp is red", days_ago=9)
+    middle = talk(store, "the lamp is blue", days_ago=1)
+    present = talk(store, "the lamp is green", days_ago=0)
+    assert memory.wait(20)
+    assert found(memory, "lamp in our first conversation") == ["the lamp is red"]
+    assert found(memory, "lamp last session", conversation=present) == ["the lamp is blue"]
+    assert found(memory, "lamp last session", conversation=middle) == ["the lamp is green"]
+    assert found(memory, "which lamp yesterday?") == ["the lamp is blue"]
+    assert found(memory, "đèn lamp hôm nay") == ["the lamp is green"]
+    assert found(memory, "lamp five sessions ago") == []
+
+
+def test_a_deleted_turn_is_in_no_index_no_title_and_no_byte(memory: Memory, store: Store, tmp_path: Path):
+    conversation = talk(store, "the zyqxsecret code", "thank you")
+    talk(store, "the other code")
+    assert memory.wait(20)
+    assert found(memory, "zyqxsecret code", 1) == ["the zyqxsecret code"]
+    memory.delete("mai", memory.turns("mai", 9)[-1].id)
+    assert "the zyqxsecret code" not in found(memory, "zyqxsecret code", 9)
+    assert len(memory.recall._index_of("mai")) == 2
+    assert [m.content for m in store.conversations.messages("mai", conversation)] == ["thank you"]
+    assert store.conversations.get("mai", conversation).title == ""
+    store.database.checkpoint()
+    assert not any(b"zyqxsecret" in path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_deleted_conversations_are_forgotten(memory: Memory, store: Store, tmp_path: Path, everything: bool):
+    conversation = talk(store, "the zyqxsecret code")
+    assert memory.wait(20)
+    assert found(memory, "zyqxsecret")
+    if everything:
+        memory.delete_all("mai")
+    else:
+        memory.delete_conversation("mai", conversation)
+    assert found(memory, "zyqxsecret code", 9) == []
+    assert len(memory.recall._index_of("mai")) == 0
+    assert not any(b"zyqxsecret" in path.read_bytes() for path in (tmp_path / "home").rglob("*") if path.is_file())
+
+
+def test_what_is_deleted_while_it_is_embedded_stays_deleted(store: Store):
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Slow(HashEncoder):
+        def passages(self, texts, progress=None):
+            begun.set()
+            assert go_on.wait(20)
+            return super().passages(texts)
+
+    memory = Memory(store, Slow())
+    talk(store, "the zyqxsecret code")
+    assert found(memory, "zyqxsecret", 9)  # the index is loaded, and empty
+    memory.start()
+    assert begun.wait(20)
+    memory.delete("mai", memory.turns("mai", 9)[0].id)
+    assert found(memory, "zyqxsecret", 9) == []  # loaded again
+    go_on.set()
+    assert memory.wait(20)
+    memory.close()
+    assert len(memory.recall._index_of("mai")) == 0
+
+
+def test_what_was_not_embedded_is_after_the_next_start(store: Store):
+    talk(store, "the gate is red")
+    memory = Memory(store, HashEncoder())
+    assert memory.recall("mai", "gate", 1)[0].ranks == {"bm25": 1}
+    memory.start()
+    assert memory.wait(20)
+    memory.close()
+    assert Memory(store, HashEncoder()).recall("mai", "gate", 1)[0].ranks == {"bm25": 1, "e5": 1}
+
+
+def test_the_worker_outlives_a_failure(memory: Memory, store: Store, monkeypatch: pytest.MonkeyPatch):
+    faults, passages = [RuntimeError("the encoder fell over")] * 2, memory.encoder.passages
+
+    def faulty(texts, progress=None):
+        if faults:
+            raise faults.pop()
+        return passages(texts)
+
+    monkeypatch.setattr(memory.encoder, "passages", faulty)
+    talk(store, "the gate is red")
+    assert memory.wait(20)
+    assert not faults
+
+
+# --- the API --------------------------------------------------------------------------------------------------------
+
+
+def test_memories_are_listed_searched_and_deleted_over_the_api(assistant):
+    with assistant.client() as client:
+        conversation = client.post("/v1/conversations", json={"title": ""}).json()["id"]
+        for text in ("my sister is called Lan", "the train leaves at nine"):
+            body = {"messages": [{"role": "user", "content": text}], "conversation": conversation, "documents": []}
+            assert client.post("/v1/chat/completions", json=body).status_code == 200
+        listed = client.get("/v1/memories", params={"limit": 3}).json()
+        assert [one["role"] for one in listed["data"]] == ["assistant", "user", "assistant"]
+        older = client.get("/v1/memories", params={"limit": 3, "before": listed["next"]}).json()
+        assert [one["content"] for one in older["data"]] == ["my sister is called Lan"]
+        assert older["next"] is None
+        assert assistant.service.memory.wait(20)
+        first = client.post("/v1/memories/search", json={"query": "what is my sister called?"}).json()["data"][0]
+        assert (first["content"], first["conversation_id"]) == ("my sister is called Lan", conversation)
+        assert client.delete(f"/v1/memories/{first['id']}").json() == {"id": first["id"], "deleted": True}
+        assert client.delete(f"/v1/memories/{first['id']}").json()["error"]["code"] == "no_memory"
+        assert client.delete("/v1/memories").json() == {"deleted": True}
+        assert client.get("/v1/memories").json()["data"] == client.get("/v1/conversations").json()["data"] == []
+
+
+def test_a_key_sees_its_own_memories_only(assistant):
+    other = assistant.service.store.keys.add("tom", "another")
+    with assistant.client() as client:
+        body = {"messages": [{"role": "user", "content": "my sister is called Lan"}], "documents": []}
+        body["conversation"] = client.post("/v1/conversations", json={"title": ""}).json()["id"]
+        client.post("/v1/chat/completions", json=body)
+        mine = client.get("/v1/memories").json()["data"][-1]["id"]
+    with assistant.client(other) as client:
+        assert client.get("/v1/memories").json()["data"] == []
+        assert client.post("/v1/memories/search", json={"query": "sister"}).json()["data"] == []
+        assert client.delete(f"/v1/memories/{mine}").status_code == 404
