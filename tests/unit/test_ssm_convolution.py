@@ -7,7 +7,9 @@ import pytest
 import torch
 from hybridlab.ssm.convolution import causal_convolution, recurrence_kernel, run_recurrence
 from hybridlab.ssm.discretize import discretize
+from hybridlab.ssm.fft_length import fast_length
 from hybridlab.ssm.hippo import hippo_legs
+from scipy.fft import next_fast_len
 from scipy.signal import dlsim
 
 LENGTHS = (1, 2, 3, 7, 64, 100, 257, 1000)
@@ -49,6 +51,12 @@ def test_the_fft_gives_numpys_convolution(time: int, taps: int):
     u, kernel = normal(2, time, seed=1), normal(taps, seed=2)
     theirs = np.stack([np.convolve(row, kernel)[:time] for row in u.numpy()])
     torch.testing.assert_close(causal_convolution(u, kernel), torch.from_numpy(theirs), rtol=1e-11, atol=1e-11)
+
+
+def test_fast_lengths_are_scipys():
+    assert all(fast_length(n) == next_fast_len(n, real=True) for n in (*range(1, 2000), 262_143))
+    with pytest.raises(ValueError, match="n is 0"):
+        fast_length(0)
 
 
 @pytest.mark.parametrize("time", [8, 13])
@@ -99,7 +107,7 @@ def test_a_system_that_grows_is_named_before_nan_spreads():
         with pytest.raises(ValueError, match=r"overflowed: the largest \|eigenvalue\| of A_bar is 1.1"):
             refused()
     hidden = torch.diag(torch.tensor([0.5, 3.0]))  # grows where C does not look
-    with pytest.raises(ValueError, match="the state overflowed"):
+    with pytest.raises(ValueError, match="the recurrence overflowed"):
         run_recurrence(hidden, torch.ones(2), torch.tensor([1.0, 0.0]), torch.ones(200))
 
 

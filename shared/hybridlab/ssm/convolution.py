@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybridlab.exercise import exercise
+from hybridlab.ssm.fft_length import fast_length
 from hybridlab.ssm.stability import require_finite, require_no_overflow
 
 
@@ -32,14 +33,15 @@ def run_recurrence(
     everything.
 
     Returns: (y, the state after the last step). With time = 0, an empty y and the state as it came. No input changes.
-    Raises: ValueError if a number of u or state is NaN or infinite, if state is not (*batch, n), or if the state or an output overflows:
-    `require_no_overflow("the state", numbers, A_bar)`, which is given, raises it.
+    Raises: ValueError if a number of u or state is NaN or infinite (and says which of the two), if state is not (*batch, n), or if an
+    output overflows: `require_no_overflow("the recurrence", y, A_bar)`, which is given, raises it.
     Source: S4, arXiv 2111.00396, equation 3.
     """
+    shape = (*u.shape[:-1], *B_bar.shape)  # (*batch, n)
     if state is None:
-        state = u.new_zeros(*u.shape[:-1], A_bar.shape[0])
-    if state.shape != (*u.shape[:-1], A_bar.shape[0]):
-        raise ValueError(f"state is {tuple(state.shape)}; for u {tuple(u.shape)} it must be {(*u.shape[:-1], A_bar.shape[0])}")
+        state = u.new_zeros(shape)
+    if state.shape != shape:
+        raise ValueError(f"state is {tuple(state.shape)}; for u {tuple(u.shape)} it must be {shape}")
     require_finite("u", u)
     require_finite("state", state)
     states = []
@@ -47,8 +49,7 @@ def run_recurrence(
         state = state @ A_bar.T + u_k[..., None] * B_bar
         states.append(state)
     y = torch.stack(states, dim=-2) @ C if states else u.clone()
-    require_no_overflow("the state", y, A_bar)
-    require_no_overflow("the state", state, A_bar)
+    require_no_overflow("the recurrence", y, A_bar)  # an infinite state makes y NaN even where C is 0
     return y, state
 
 
@@ -95,6 +96,6 @@ def causal_convolution(u: Float[Tensor, "*batch time"], kernel: Float[Tensor, "*
     require_finite("u", u)
     require_finite("kernel", kernel)
     exact = torch.promote_types(torch.promote_types(u.dtype, kernel.dtype), torch.float32)  # the FFT knows no bfloat16
-    room = time + taps - 1  # the FFT convolves in a circle: this much room, and the end can't reach round to the beginning
+    room = fast_length(time + taps - 1)  # the FFT convolves in a circle: with this much room, the end can't reach round to the beginning
     spectrum = torch.fft.rfft(u.to(exact), n=room) * torch.fft.rfft(kernel.to(exact), n=room)
     return torch.fft.irfft(spectrum, n=room)[..., :time].to(u.dtype)

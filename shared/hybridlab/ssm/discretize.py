@@ -29,8 +29,8 @@ def discretize(
         Ā = (I - dt/2 A)^-1 (I + dt/2 A)          B̄ = (I - dt/2 A)^-1 dt B
 
     Returns: (Ā, B̄), in A's dtype. A and B stay as they are.
-    Raises: ValueError if A is not n × n for B's n, if a number of either is NaN or infinite, if dt is not finite or not above 0, if the
-    method is another, or if the result is not finite (exp overflows; I - dt/2 A has no inverse).
+    Raises: ValueError if A is not n × n for B's n, if a number of either is NaN or infinite (and says which of the two), if dt is not
+    finite or not above 0, if the method is another, or if the result is not finite (exp overflows; I - dt/2 A has no inverse).
     Source: S4, arXiv 2111.00396, equation 3 (bilinear); zero-order hold: Mamba, arXiv 2312.00752, equation 4.
     """
     n = B.shape[0]
