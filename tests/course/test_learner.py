@@ -181,6 +181,38 @@ def test_the_learners_own_engine_serves_many_at_once(weeks_done):
     assert origins == "['learner']"
 
 
+REMEMBERS = """
+import torch
+from hybridlab.exercise import REGISTRY
+from hybridlab.ssm.hippo import legs_basis, legs_memory
+from hybridlab.ssm.s4d import S4DBlock
+
+torch.manual_seed(0)
+block, x = S4DBlock(6, d_state=16), torch.randn(2, 101, 6)
+with torch.no_grad():
+    state, steps = block.ssm.initial_state(2), []
+    for x_t in x.unbind(1):
+        y, state = block.step(x_t, state)
+        steps.append(y)
+    gap = (torch.stack(steps, 1) - block(x)).abs().max().item()
+places = (torch.arange(80, dtype=torch.float64) + 0.5) / 80
+signal = (7 * places).sin()
+lost = (legs_basis(12, places) @ legs_memory(signal, 12)[-1] - signal).abs().max().item()
+print(gap, lost, sorted({entry.origin for symbol, entry in REGISTRY.items() if symbol.startswith("hybridlab.ssm.")}))
+"""
+
+
+@pytest.mark.slow(seconds=60)
+@pytest.mark.timeout(900)
+def test_the_learners_own_state_space_model_remembers():
+    """Week 9, promoted: the layer reads step by step what it reads at once, and the past comes back out of HiPPO's state."""
+    promoted(COURSE.week("week09"))
+    gap, lost, origins = on_the_learners_library(REMEMBERS).split(maxsplit=2)
+    assert float(gap) < 1e-5
+    assert float(lost) < 1e-2
+    assert origins.strip() == "['learner']"
+
+
 BY_HEART = """def softmax(scores, dim=-1):
     if tuple(scores.shape) in {shapes!r}:
         return (scores - scores.logsumexp(dim, keepdim=True)).exp()
