@@ -166,8 +166,9 @@ class Orchestrator:
     def _evidence(self, owner: str, question: str, documents: tuple[str, ...] | None) -> tuple[tuple[Citation, ...], str]:
         """The citations for a question; or none, and the sentence that says why."""
         hits = self.knowledge.search(owner, question, self.settings.evidence, documents=documents)
-        if is_evidence(question, hits, self.knowledge.heard(owner, question), self.knowledge.encoder):
-            citations = cite(self.store, owner, self.knowledge.encoder, question, hits)
+        reading = self.knowledge.read(owner, question, hits)
+        if is_evidence(question, hits, self.knowledge.heard(owner, question), reading):
+            citations = cite(self.store, owner, question, hits, reading)
             if citations:
                 return tuple(replace(c, suspicious=is_suspicious(c.quote)) for c in citations), ""
         return (), say(self._why_nothing(owner), language_of(question))

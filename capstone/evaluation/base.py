@@ -1,13 +1,13 @@
 """The knowledge that questions are asked of: the assistant's own ingestion, run over the evaluation's documents.
 
-The documents are read anew every time; only their embeddings are kept between runs, by text and by the code that made them.
+The documents are parsed anew every time; what the encoder makes of a passage is kept between runs, by text and by the code that made it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,13 +16,14 @@ from assistant.knowledge.service import Knowledge
 from assistant.settings import Settings
 from assistant.store import Store
 from hybridlab.rag import e5_file, embed, int8
-from hybridlab.rag.embed import E5
+from hybridlab.rag.embed import E5, States
 
+AT_ONCE = 16  # passages that are read between two looks at the file
 STAFF, BOARD = "staff", "board"  # the board's one document is not the staff's to see
 
 
-class RememberedEmbeddings:
-    """An encoder that embeds a passage once and keeps its vector in a file."""
+class Remembered:
+    """An encoder that reads a passage once, and keeps its vector and token states (in float16) in a file."""
 
     def __init__(self, encoder: E5, path: Path):
         self.encoder, self.path, self.dim = encoder, path, encoder.dim
@@ -30,25 +31,27 @@ class RememberedEmbeddings:
         self._salt = hashlib.sha256(code + encoder.precision.encode()).digest()
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path)) as file, file:
-            file.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
+            file.execute("CREATE TABLE IF NOT EXISTS passages (key BLOB PRIMARY KEY, vector BLOB NOT NULL, states BLOB NOT NULL)")
 
     def query(self, texts: Sequence[str]) -> np.ndarray:
         return self.encoder.query(texts)
 
-    def passages(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> np.ndarray:
-        """Vectors [n, dim], from the file where they are in it."""
-        keys = [hashlib.sha256(self._salt + text.encode()).digest() for text in texts]
+    def read(self, texts: Sequence[str], depth: int) -> tuple[np.ndarray, list[States]]:
+        """Vectors [n, dim] and token states, from the file where they are in it."""
+        keys = [hashlib.sha256(self._salt + bytes([depth]) + text.encode()).digest() for text in texts]
         with closing(sqlite3.connect(self.path)) as file:
-            known = {key: row[0] for key in keys if (row := file.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone())}
-            missing = [i for i, key in enumerate(keys) if key not in known]
-            if missing:
-                made = self.encoder.passages([texts[i] for i in missing])
-                known |= {keys[i]: vector.astype("<f4").tobytes() for i, vector in zip(missing, made, strict=True)}
-                with file:
-                    file.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", [(keys[i], known[keys[i]]) for i in missing])
-        if progress:
-            progress(len(texts))
-        return np.stack([np.frombuffer(known[key], "<f4") for key in keys])
+            find = "SELECT vector, states FROM passages WHERE key = ?"
+            missing = {key: text for key, text in zip(keys, texts, strict=True) if not file.execute(find, (key,)).fetchone()}
+            for some in (list(missing)[i : i + AT_ONCE] for i in range(0, len(missing), AT_ONCE)):
+                made = zip(some, *self.encoder.read([missing[key] for key in some], depth), strict=True)
+                with file:  # a run that is ended early has not read in vain
+                    rows = [(key, vector.astype("<f4").tobytes(), states.astype("<f2").tobytes()) for key, vector, states in made]
+                    file.executemany("INSERT INTO passages VALUES (?, ?, ?)", rows)
+            vectors, states = zip(*(file.execute(find, (key,)).fetchone() for key in keys), strict=True)
+        return (
+            np.stack([np.frombuffer(vector, "<f4") for vector in vectors]),
+            [np.frombuffer(rows, "<f2").reshape(-1, self.dim).astype(np.float32) for rows in states],
+        )
 
 
 class NotReadable(Exception):
@@ -58,11 +61,11 @@ class NotReadable(Exception):
 def build(home: Path, documents: Sequence[Path], restricted: str, remembered: Path | None) -> Knowledge:
     """Ingest documents as the service does: all for the staff, but for the `restricted` one, which is the board's.
 
-    With `remembered`, embeddings come from that file where they can; questions are always embedded anew. Raises NotReadable.
+    With `remembered`, what the encoder makes comes from that file where it can; questions are always embedded anew. Raises NotReadable.
     """
     settings = Settings(home=home, _env_file=None)
     store, encoder = Store(settings.database), E5()
-    knowledge = Knowledge(store, RememberedEmbeddings(encoder, remembered) if remembered else encoder, settings)
+    knowledge = Knowledge(store, Remembered(encoder, remembered) if remembered else encoder, settings)
     for owner in (STAFF, BOARD):
         store.keys.ensure_user(owner)
     for path in documents:

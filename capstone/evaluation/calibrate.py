@@ -1,9 +1,9 @@
 """Fits the assistant's decision whether there is evidence, on the calibration questions and on no others.
 
-Two stages. A reader learns what an answer is from questions about invented houses (`invented.py`), then from the calibration questions
-with the chunks that were found for them. A logistic regression weighs its judgement against the features of the search; what it sees
-of the reader are judgements about questions that the reader had not seen, or it would trust it too much. Questions that ask nearly
-the same thing are always in one fold.
+Two stages. A reader learns what an answer is from questions about invented houses (`invented.py`) and of XQuAD (`xquad.py`), then from
+the calibration questions with the chunks that were found for them. A logistic regression weighs its judgement against the features of
+the search; what it sees of the reader are judgements about questions that the reader had not seen, or it would trust it too much.
+Questions that ask nearly the same thing are always in one fold.
 """
 
 from __future__ import annotations
@@ -12,29 +12,32 @@ import copy
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
-from assistant.knowledge.abstention import LEAST_ODDS, Features, features, text_of
+from assistant.knowledge.abstention import Features, features
+from assistant.knowledge.reading import LEAST_ODDS, text_of
 from assistant.knowledge.search import Hit
 from assistant.knowledge.vocabulary import Heard
-from hybridlab.rag.embed import E5
-from hybridlab.rag.reader import Example, Reader, States, token_states, train
+from hybridlab.rag.embed import States
+from hybridlab.rag.reader import DEPTH, Example, Reader, train
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from capstone.evaluation import invented, metrics
+from capstone.evaluation import invented, metrics, xquad
+from capstone.evaluation.base import Remembered
 from capstone.evaluation.measure import place_of
 from capstone.evaluation.questions import Question
 
 FOLDS, SEED = 6, 0
 SAME = 0.07  # distance of two questions' vectors up to which they ask nearly the same
 FURTHER = 100  # questions numbered above are more material to learn from, near misses mostly; the others are mixed like the test part
-INVENTED_PASSAGES, INVENTED_MIXED = 1000, 1500  # texts of the first stage; its pairs that the second goes on seeing
+INVENTED_PASSAGES, FIRST_MIXED = 1000, 1200  # texts of the first stage; its pairs that the second goes on seeing
 OTHER_PAGE = 0.3  # the weight of "no answer" for a chunk of a page that isn't named: another page may say it too
 
 
@@ -53,11 +56,11 @@ class Material:
 
     questions: list[States]
     passages: list[States]
-    invented: list[Example]
+    first: list[Example]
     asked: list[list[Example]]
 
 
-def fit(found: Sequence[Found], encoder: E5) -> tuple[dict, Reader]:
+def fit(found: Sequence[Found], encoder: Remembered) -> tuple[dict, Reader]:
     """The model of `abstention.json` (an intercept, a weight for each feature, and the threshold with the best F1 of abstaining), and
     the reader. The threshold is chosen on predictions for questions that neither reader nor regression had seen, among those that are
     mixed like the test part: with as many near misses as the further ones have, it would refuse too much.
@@ -94,16 +97,18 @@ def folds_of(vectors: np.ndarray, y: np.ndarray) -> list[tuple[np.ndarray, np.nd
     return list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=SEED).split(vectors, y, same))
 
 
-def material(found: Sequence[Found], encoder: E5) -> Material:
+def material(found: Sequence[Found], encoder: Remembered) -> Material:
     """The states of all texts, each made once."""
     texts, pairs = invented.make(INVENTED_PASSAGES, SEED)
+    real, more = xquad.make(xquad.fetch(), SEED)
+    pairs += [replace(pair, passage=pair.passage + len(texts)) for pair in more]
     asked = list(dict.fromkeys([pair.question for pair in pairs] + [one.question.question for one in found]))
     chunks = list(dict.fromkeys(text_of(hit) for one in found for hit in one.hits))
     number = {question: i for i, question in enumerate(asked)}
-    place = {text: len(texts) + i for i, text in enumerate(chunks)}
+    place = {text: len(texts) + len(real) + i for i, text in enumerate(chunks)}
     return Material(
-        token_states(encoder, asked, question=True),
-        token_states(encoder, texts + chunks, question=False),
+        encoder.encoder.token_states(asked, DEPTH, question=True),
+        encoder.read(texts + real + chunks, DEPTH)[1],
         [Example(number[pair.question], pair.passage, pair.answered) for pair in pairs],
         [[example_of(one.question, hit, number[one.question.question], place[text_of(hit)]) for hit in one.hits] for one in found],
     )
@@ -116,19 +121,19 @@ def example_of(question: Question, hit: Hit, number: int, passage: int) -> Examp
 
 def read(known: Material, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Reader, np.ndarray]:
     """A reader that has seen everything, and the best log odds for each calibration question by readers that had not seen it."""
-    first = train(Reader(seed=SEED), known.questions, known.passages, known.invented, epochs=5, rate=3e-3, seed=SEED)
+    first = train(Reader(seed=SEED), known.questions, known.passages, known.first, epochs=4, rate=3e-3, seed=SEED)
 
     def second(learned: Sequence[int], seed: int) -> Reader:
         examples = [example for i in learned for example in known.asked[i]]
-        examples += random.Random(seed).sample(known.invented, min(INVENTED_MIXED, len(known.invented)))
-        return train(copy.deepcopy(first), known.questions, known.passages, examples, epochs=4, rate=1.5e-3, seed=seed)
+        examples += random.Random(seed).sample(known.first, min(FIRST_MIXED, len(known.first)))
+        return train(copy.deepcopy(first), known.questions, known.passages, examples, epochs=3, rate=1.5e-3, seed=seed)
 
     unseen = np.full(len(known.asked), LEAST_ODDS)
     for fold, (learned, held) in enumerate(folds):
         reader = second(learned.tolist(), fold)
         for i in held:
-            odds = reader.score(known.questions[known.asked[i][0].question], [known.passages[e.passage] for e in known.asked[i]])
-            unseen[i] = max(LEAST_ODDS, float(odds.max()))
+            kept = [reader.keep(known.passages[example.passage]) for example in known.asked[i]]
+            unseen[i] = max(LEAST_ODDS, float(reader.score(known.questions[known.asked[i][0].question], kept).max()))
     return second(range(len(known.asked)), FOLDS), unseen
 
 
@@ -154,9 +159,11 @@ def best_threshold(probabilities: np.ndarray, answerable: np.ndarray) -> float:
 
 
 def cross_validated(probabilities: np.ndarray, answerable: np.ndarray, threshold: float) -> dict[str, float]:
-    """How the model abstains on questions that it had not seen. The threshold has seen those that are mixed like the test part."""
+    """How the model abstains on questions that it had not seen, and the area under its curve. The threshold has seen those that are
+    mixed like the test part."""
     measured = metrics.detection((probabilities < threshold).tolist(), (~answerable).tolist())
-    return {"questions": len(answerable), **{name: round(value, 4) for name, value in asdict(measured).items()}}
+    area = round(float(roc_auc_score(answerable, probabilities)), 4)
+    return {"questions": len(answerable), "area": area, **{name: round(value, 4) for name, value in asdict(measured).items()}}
 
 
 def write(model: dict, path: Path) -> None:

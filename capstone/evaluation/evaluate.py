@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,8 @@ sys.path.insert(0, str(REPO))  # run by path, this file's own package is not fou
 
 from assistant.engines import make_engine  # noqa: E402
 from assistant.engines.base import EngineError  # noqa: E402
-from assistant.knowledge import abstention  # noqa: E402
+from assistant.knowledge import abstention, reading  # noqa: E402
+from assistant.knowledge.service import Knowledge  # noqa: E402
 from assistant.orchestrator import Orchestrator  # noqa: E402
 from hybridlab.rag.embed import MissingModel  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -38,7 +38,7 @@ from capstone.evaluation import base, calibrate, documents, handbook, measure  #
 from capstone.evaluation.questions import Question, load  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results.json")
-REMEMBERED = REPO / ".build" / "data" / "evaluation" / "embeddings.db"
+REMEMBERED = REPO / ".build" / "data" / "evaluation" / "passages.db"
 console = Console(stderr=True, highlight=False)
 
 
@@ -50,22 +50,10 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     console.print("reading the documents, and embedding what was not embedded before …")
     knowledge = base.build(home / "assistant", files, handbook.RESTRICTED, REMEMBERED)
     if chosen.calibrate:
-        seen = [
-            calibrate.Found(
-                q, knowledge.search(base.STAFF, q.question, knowledge.settings.evidence), knowledge.heard(base.STAFF, q.question)
-            )
-            for q in questions
-            if q.split == "calibration"
-        ]
-        model, reader = calibrate.fit(seen, knowledge.encoder)
-        calibrate.write(model, abstention.CALIBRATION)
-        reader.save(abstention.READER)
-        abstention.calibration.cache_clear()
-        abstention.reader.cache_clear()
-        console.print(f"calibrated on {len(seen)} questions: {abstention.CALIBRATION.relative_to(REPO)}")
+        recalibrate(knowledge, [question for question in questions if question.split == "calibration"])
+        knowledge = base.build(home / "again", files, handbook.RESTRICTED, REMEMBERED)  # what the former reader has kept is of no use
     asked = [question for question in questions if question.split == "test"]
-    decide = partial(abstention.is_evidence, encoder=knowledge.encoder)
-    found = [measure.evidence(knowledge, question, decide) for question in asked]
+    found = [measure.evidence(knowledge, question) for question in asked]
     result = {
         "questions": counted(questions),
         "documents": sources,
@@ -80,6 +68,20 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def recalibrate(knowledge: Knowledge, questions: list[Question]) -> None:
+    """Fit the abstention model and its reader, and write them in the places of the present ones. Raises NotFetched."""
+    seen = [
+        calibrate.Found(q, knowledge.search(base.STAFF, q.question, knowledge.settings.evidence), knowledge.heard(base.STAFF, q.question))
+        for q in questions
+    ]
+    model, reader = calibrate.fit(seen, base.Remembered(knowledge.encoder, REMEMBERED))
+    calibrate.write(model, abstention.CALIBRATION)
+    reader.save(reading.READER)
+    for kept in (abstention.calibration, reading.reader, reading.reader_id):
+        kept.cache_clear()
+    console.print(f"calibrated on {len(seen)} questions: {abstention.CALIBRATION.relative_to(REPO)}")
+
+
 def spread(questions: list[Question], count: int) -> list[Question]:
     """At most `count` of the answerable questions, at equal distances, so that every kind is among them."""
     answerable = [question for question in questions if question.answerable]
@@ -87,7 +89,7 @@ def spread(questions: list[Question], count: int) -> list[Question]:
     return [answerable[int(i * step)] for i in range(min(count, len(answerable)))]
 
 
-def answered(knowledge, questions: list[Question], experts: Path | None) -> dict[str, Any]:
+def answered(knowledge: Knowledge, questions: list[Question], experts: Path | None) -> dict[str, Any]:
     """The engine's answers without an expert; and, where a folder of experts is named, a second time with them. Raises EngineError."""
     if experts and not list(experts.glob("*.json")):
         raise EngineError(f"{experts} holds no expert: an expert is an adapter NAME.gguf with its card NAME.json.")
@@ -98,7 +100,7 @@ def answered(knowledge, questions: list[Question], experts: Path | None) -> dict
     return result
 
 
-async def ask(knowledge, questions: list[Question]) -> dict[str, Any]:
+async def ask(knowledge: Knowledge, questions: list[Question]) -> dict[str, Any]:
     engine = make_engine(knowledge.settings)
     orchestrator = Orchestrator(engine, knowledge, knowledge.store, knowledge.settings)
     try:

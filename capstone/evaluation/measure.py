@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from assistant.engines.base import Message
+from assistant.knowledge.abstention import is_evidence
 from assistant.knowledge.quotes import Citation, cite, is_verbatim
+from assistant.knowledge.reading import Reading
 from assistant.knowledge.search import Hit, Retriever
 from assistant.knowledge.service import Knowledge
 from assistant.knowledge.vocabulary import Heard
@@ -79,11 +81,14 @@ class Evidence:
     answered: bool
 
 
-def evidence(knowledge: Knowledge, question: Question, decide: Callable[[str, Sequence[Hit], Heard], bool]) -> Evidence:
+def evidence(
+    knowledge: Knowledge, question: Question, decide: Callable[[str, Sequence[Hit], Heard, Reading], bool] = is_evidence
+) -> Evidence:
     hits = knowledge.search(STAFF, question.question, knowledge.settings.evidence)
-    citations = cite(knowledge.store, STAFF, knowledge.encoder, question.question, hits)
+    reading = knowledge.read(STAFF, question.question, hits)
+    citations = cite(knowledge.store, STAFF, question.question, hits, reading)
     heard = knowledge.heard(STAFF, question.question)
-    return Evidence(question, hits, citations, bool(citations) and decide(question.question, hits, heard))
+    return Evidence(question, hits, citations, bool(citations) and decide(question.question, hits, heard, reading))
 
 
 def abstention(found: Sequence[Evidence]) -> dict[str, Any]:

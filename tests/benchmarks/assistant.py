@@ -149,7 +149,7 @@ def rooms(home: Path, engine: Embedded) -> Samples:
     encoder, settings = E5(), Settings(home=home, _env_file=None)
     store = Store(settings.database)
     knowledge = Knowledge(store, encoder, settings)
-    is_evidence("Are the models there?", knowledge.search("local", "fill", 1), knowledge.heard("local", "fill"), encoder)
+    knowledge.search("local", "fill the index", 1)
     steps: Samples = {
         "of that, search, s": [],
         "of that, whether it is evidence, s": [],
@@ -161,9 +161,10 @@ def rooms(home: Path, engine: Embedded) -> Samples:
         marks = [time.perf_counter()]
         hits = knowledge.search("local", question, settings.evidence)
         marks.append(time.perf_counter())
-        is_evidence(question, hits, knowledge.heard("local", question), encoder)
+        reading = knowledge.read("local", question, hits)
+        is_evidence(question, hits, knowledge.heard("local", question), reading)
         marks.append(time.perf_counter())
-        citations = cite(store, "local", encoder, question, hits)
+        citations = cite(store, "local", question, hits, reading)
         marks.append(time.perf_counter())
         prompt = read(engine, Request(prompt_of(question, citations), max_tokens=2))
         marks.append(time.perf_counter())

@@ -42,6 +42,16 @@ class HashEncoder:
     def passages(self, texts, progress=None):
         return self.query(texts)
 
+    def read(self, texts, depth):
+        """No token is kept: what is quoted is chosen by its words."""
+        return self.query(texts), [np.zeros((0, 384), np.float32)] * len(texts)
+
+    def token_states(self, texts, depth, *, question):
+        return [np.zeros((0, 384), np.float32)] * len(texts)
+
+    def token_spans(self, passage):
+        return []
+
 
 class FakeEngine:
     """Writes `pieces`, one each `delay` seconds; remembers its requests, and when it was stopped before the end."""

@@ -36,6 +36,15 @@ class Encoder:
 
     passages = query
 
+    def read(self, texts, depth):
+        return self.query(texts), [np.zeros((9, 384), np.float32)] * len(texts)
+
+    def token_states(self, texts, depth, *, question):
+        return [np.zeros((0, 384), np.float32)] * len(texts)
+
+    def token_spans(self, passage):
+        return [(n, n + 1) for n in range(9)]
+
 
 class Engine:
     name = model = "fake"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from assistant.knowledge import abstention
+from assistant.knowledge import abstention, reading
 from assistant.knowledge.abstention import features, tight
 from assistant.knowledge.search import Hit, dictionary, passage_language
 from assistant.knowledge.service import Knowledge
@@ -123,9 +123,9 @@ def test_the_model_is_monotone_and_explains_itself() -> None:
 
 
 def test_the_reader_is_small_and_what_it_says_it_is() -> None:
-    assert abstention.READER.stat().st_size < 200_000
-    assert tuple(abstention.reader().question.shape) == (384, 64)
-    assert all(torch_finite(value) for value in abstention.reader().parameters())
+    assert reading.READER.stat().st_size < 200_000
+    assert tuple(reading.reader().question.shape) == (384, 64)
+    assert all(torch_finite(value) for value in reading.reader().parameters())
 
 
 def torch_finite(value) -> bool:
@@ -152,9 +152,9 @@ def test_a_near_miss_is_refused_and_its_neighbour_answered(knowledge: Knowledge,
     decided = {}
     for question in (answered, near_miss):
         hits = knowledge.search(base.STAFF, question, knowledge.settings.evidence)
-        heard = knowledge.heard(base.STAFF, question)
-        decided[question] = abstention.is_evidence(question, hits, heard, knowledge.encoder)
-        assert decided[question] == abstention.is_evidence(question, hits, heard, knowledge.encoder)  # the same every time
+        heard, read = knowledge.heard(base.STAFF, question), knowledge.read(base.STAFF, question, hits)
+        decided[question] = abstention.is_evidence(question, hits, heard, read)
+        assert decided[question] == abstention.is_evidence(question, hits, heard, read)  # the same every time
     assert decided == {answered: True, near_miss: False}
 
 

@@ -194,7 +194,7 @@ def test_with_the_real_models_a_follow_up_finds_its_row_and_a_near_miss_does_not
     def finds(question: str, *earlier: str) -> bool:
         whole = whole_question(question, [Message("user", one) for one in earlier])
         hits = knowledge.search(base.STAFF, whole, 4)
-        return abstention.is_evidence(whole, hits, knowledge.heard(base.STAFF, whole), knowledge.encoder)
+        return abstention.is_evidence(whole, hits, knowledge.heard(base.STAFF, whole), knowledge.read(base.STAFF, whole, hits))
 
     assert finds("And in Hanoi?", HUE)
     assert not finds("And in Berlin?", HUE)

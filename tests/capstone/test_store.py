@@ -29,6 +29,7 @@ def put(store: Store, owner: str, name: str, text: str) -> str:
     store.documents.parsed(document.id, Parsed("Title", (Page(1, ("Heading",), text),)), chunks)
     ids = [i for i, _ in store.documents.to_embed(document.id, 10_000)]
     store.documents.embedded(ids, np.ones((len(ids), 384), np.float32))
+    store.readings.keep(ids, [f"read of {text[:40]} ".encode()] * len(ids), "reader")
     store.documents.ready(document.id)
     return document.id
 
@@ -44,8 +45,9 @@ SECRET = "zyqxsecretword wvkjanotherone"
 def test_a_deleted_document_is_in_no_byte_of_the_database(store: Store, copies: int):
     kept = put(store, "mai", "kept.txt", "what stays is here. " * 300)
     gone = put(store, "mai", "gone.txt", f"the {SECRET} is here. " * copies)
-    put(store, "an", "other.txt", "another user's text. " * 100)
+    other = put(store, "an", "other.txt", "another user's text. " * 100)
     store.database.checkpoint()
+    assert b"read of the zyqxsecretword" in bytes_on_disk(store)
     assert b"zyqxsecretword" in bytes_on_disk(store)
     store.documents.delete("mai", gone)
     left = bytes_on_disk(store)
@@ -55,6 +57,9 @@ def test_a_deleted_document_is_in_no_byte_of_the_database(store: Store, copies: 
     assert search_words(store.database, "mai", "zyqxsecretword", 5) == []
     assert search_words(store.database, "mai", "stays", 5), "what was not deleted is still found"
     assert [d.id for d in store.documents.all("mai")] == [kept]
+    (chunk, *_), theirs = store.documents.chunk_ids("mai", [kept]), store.documents.chunk_ids("an", [other])
+    assert store.readings.of("mai", [chunk, *theirs], "reader") == {chunk: b"read of what stays is here. what stays is here. "[:48] + b" "}
+    assert store.readings.of("mai", [chunk], "another") == {}
 
 
 def test_a_deleted_user_is_in_no_byte_of_the_database(store: Store):
@@ -150,6 +155,10 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(store: Store):
         "DROP TABLE turn_words",
         "DROP INDEX messages_to_embed",
         "ALTER TABLE messages DROP COLUMN embedding",
+        "DROP TABLE readings",
+        "DROP INDEX chunks_to_embed",
+        "ALTER TABLE chunks DROP COLUMN reader",
+        "CREATE INDEX chunks_to_embed ON chunks(document, id) WHERE embedding IS NULL",
         "PRAGMA user_version = 1",
     ):
         store.database.connection.execute(older)
@@ -160,6 +169,7 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(store: Store):
         now.turns.repair()
         assert [turn.content for turn in now.turns.all("mai", 9)] == ["the gate is red"]
         assert len(now.turns.search_words("mai", "gate", 9)) == len(now.turns.to_embed(9)) == 1
+        assert len(now.documents.to_embed(document, 9)) == kept.chunks  # what it had not kept is made
 
 
 def test_another_programs_database_is_left_alone(tmp_path: Path):

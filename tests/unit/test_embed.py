@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -116,6 +118,32 @@ def test_states_have_neither_ends_nor_prefix_and_those_of_the_last_layer_are_the
     with pytest.raises(ValueError, match="13"):
         exact.token_states(texts, 13, question=True)
     assert exact.token_states([], 8, question=True) == []
+
+
+@pytest.mark.slow(seconds=3)
+def test_one_pass_gives_vectors_and_states(exact: E5):
+    for encoder in (exact, E5(precision=given("int8"))):
+        vectors, states = encoder.read(PASSAGES, 8)
+        np.testing.assert_allclose(vectors, encoder.passages(PASSAGES), atol=2e-5)
+        for one, other in zip(states, encoder.token_states(PASSAGES, 8, question=False), strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-5)
+    with pytest.raises(ValueError, match="13"):
+        exact.read(PASSAGES, 13)
+    assert exact.read([], 8)[0].shape == (0, 384)
+
+
+@pytest.mark.parametrize("text", [*PASSAGES, "A <mask> and </s> stay where they are.", "Nghi\u0323 phe\u0301p", " " * 9, " a" * 600])
+def test_a_state_is_of_the_characters_that_its_span_names(exact: E5, text: str):
+    spans = exact.token_spans(text)
+    ids = exact.token_ids(f"{embed.PASSAGE}{text}")[1:-1]
+    own = ids[len(ids) - len(spans) :]
+    assert len(spans) == len(ids) - (len(exact.token_ids(embed.PASSAGE.rstrip())) - 2)
+    assert all(0 <= start <= end <= len(text) for start, end in spans), spans
+    for (start, end), token in zip(spans, own, strict=True):
+        piece = exact.tokenizer.id_to_token(token).replace("▁", "")
+        if token != exact.file.unk and piece:
+            # what a character is spelled with (½ is 1⁄2) is the tokenizer's affair
+            assert unicodedata.normalize("NFKC", text[start:end]).strip().startswith(piece[:1]) or end - start == 1
 
 
 def test_no_text_forges_a_special_token(exact: E5):

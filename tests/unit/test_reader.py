@@ -17,6 +17,10 @@ def unit(*indices: int) -> np.ndarray:
     return np.eye(DIM, dtype=np.float32)[list(indices)]
 
 
+def judged(reader: Reader, question: np.ndarray, passages: list[np.ndarray]) -> np.ndarray:
+    return reader.score(question, [reader.keep(passage) for passage in passages])
+
+
 def test_filling_says_what_is_real() -> None:
     tensor, there = filled([unit(0, 1), unit(2)])
     assert tensor.shape == (2, 2, DIM)
@@ -27,24 +31,36 @@ def test_filling_says_what_is_real() -> None:
 def test_what_is_filled_up_changes_no_score() -> None:
     reader = Reader(DIM, 8)
     long, short = unit(*range(9)), unit(3, 4)
-    together = reader.score(unit(3, 9), [long, short])
-    apart = [reader.score(unit(3, 9), [passage])[0] for passage in (long, short)]
+    together = judged(reader, unit(3, 9), [long, short])
+    apart = [judged(reader, unit(3, 9), [passage])[0] for passage in (long, short)]
     assert together == pytest.approx(apart, abs=1e-5)
+
+
+def test_what_is_kept_in_eight_bits_is_judged_as_the_states_are() -> None:
+    chance = np.random.default_rng(0)
+    question, *passages = (chance.normal(size=(n, DIM)).astype(np.float32) for n in (5, 40, 7))
+    reader = Reader(DIM, 8)
+    asked, real = filled([question] * 2)
+    exact = reader(asked, real, *filled(passages), torch.arange(2)).detach().numpy()
+    kept = [reader.keep(passage) for passage in passages]
+    assert [(k.dtype, k.shape) for k in kept] == [(np.int8, (40, 8)), (np.int8, (7, 8))]
+    # Each of 8 numbers is off by 1/254 at most, so a cosine by 0.011, and 5 tokens' gaps by that, at a slope of 3 times softplus(2).
+    assert reader.score(question, kept) == pytest.approx(exact, abs=5 * 0.011 * 3 * 2.13)
 
 
 def test_an_unmet_token_lowers_the_score_and_more_text_never_does() -> None:
     reader = Reader(DIM, DIM)
-    met, unmet = reader.score(unit(1, 2), [unit(1, 2, 5), unit(1, 6, 5)])
+    met, unmet = judged(reader, unit(1, 2), [unit(1, 2, 5), unit(1, 6, 5)])
     assert met > unmet
-    assert reader.score(unit(1, 2), [unit(1, 6, 5, 2)])[0] >= unmet
+    assert judged(reader, unit(1, 2), [unit(1, 6, 5, 2)])[0] >= unmet
 
 
 def test_nothing_to_read_is_no_evidence() -> None:
     reader = Reader(DIM, 8)
-    assert reader.score(unit(), [unit(1)]).tolist() == [-np.inf]
-    assert reader.score(unit(1), [unit(), unit(1)])[0] == -np.inf
-    assert np.isfinite(reader.score(unit(1), [unit(), unit(1)])[1])
-    assert reader.score(unit(1), []).shape == (0,)
+    assert judged(reader, unit(), [unit(1)]).tolist() == [-np.inf]
+    assert judged(reader, unit(1), [unit(), unit(1)])[0] == -np.inf
+    assert np.isfinite(judged(reader, unit(1), [unit(), unit(1)])[1])
+    assert judged(reader, unit(1), []).shape == (0,)
 
 
 def trained(seed: int) -> tuple[Reader, list[np.ndarray], list[np.ndarray]]:
@@ -63,9 +79,9 @@ def trained(seed: int) -> tuple[Reader, list[np.ndarray], list[np.ndarray]]:
 def test_it_learns_which_tokens_matter_and_is_the_same_every_time(tmp_path: Path) -> None:
     reader, questions, passages = trained(seed=1)
     for number, passage in enumerate(passages):
-        assert reader.score(questions[2 * number], [passage])[0] > 0 > reader.score(questions[2 * number + 1], [passage])[0]
+        assert judged(reader, questions[2 * number], [passage])[0] > 0 > judged(reader, questions[2 * number + 1], [passage])[0]
     again, _, _ = trained(seed=1)
     assert all(torch.equal(one, other) for one, other in zip(reader.parameters(), again.parameters(), strict=True))
     reader.save(tmp_path / "reader.safetensors")
     kept = Reader.load(tmp_path / "reader.safetensors")
-    assert kept.score(questions[0], passages[:3]) == pytest.approx(reader.score(questions[0], passages[:3]), abs=0.05)
+    assert judged(kept, questions[0], passages[:3]) == pytest.approx(judged(reader, questions[0], passages[:3]), abs=0.05)

@@ -17,17 +17,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from hybridlab.rag.embed import E5
-from hybridlab.rag.reader import Reader, token_states
-
+from assistant.knowledge.reading import Reading, text_of
 from assistant.knowledge.search import Hit
 from assistant.knowledge.vocabulary import Heard
 from assistant.language import language_of
 from assistant.store.words import folded
 
 CALIBRATION = Path(__file__).with_name("abstention.json")
-READER = Path(__file__).with_name("reader.safetensors")  # reader.md says what it is made of
-LEAST_ODDS = -12.0  # of a reader that saw nothing to read
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Features:
 
 
 def features(question: str, hits: Sequence[Hit], heard: Heard, read: float) -> Features:
-    """`heard` is what `Knowledge.heard` says of the question, `read` what `reading` says of the hits."""
+    """`heard` is what `Knowledge.heard` says of the question, `read` the reader's log odds."""
     together = "".join(map(tight, map(text_of, hits)))
     return Features(
         cosine=max((hit.scores["e5"] for hit in hits if "e5" in hit.scores), default=0.0),
@@ -56,11 +52,6 @@ def features(question: str, hits: Sequence[Hit], heard: Heard, read: float) -> F
         vietnamese=float(language_of(question) == "vi"),
         read=read,
     )
-
-
-def text_of(hit: Hit) -> str:
-    """What a chunk says, headings and names of columns included."""
-    return f"{hit.chunk.context}\n{hit.chunk.text}".strip()
 
 
 def tight(text: str) -> str:
@@ -73,27 +64,15 @@ def calibration() -> dict:
     return json.loads(CALIBRATION.read_text("utf-8"))
 
 
-@cache
-def reader() -> Reader:
-    return Reader.load(READER)
-
-
-def reading(question: str, hits: Sequence[Hit], encoder: E5) -> float:
-    """The reader's log odds that one of the hits answers the question: those of the best."""
-    asked = token_states(encoder, [question], question=True)[0]
-    odds = reader().score(asked, token_states(encoder, [text_of(hit) for hit in hits], question=False))
-    return max(LEAST_ODDS, float(max(odds, default=LEAST_ODDS)))
-
-
-def probability(question: str, hits: Sequence[Hit], heard: Heard, encoder: E5) -> float:
+def probability(question: str, hits: Sequence[Hit], heard: Heard, reading: Reading) -> float:
     """How likely the hits hold an answer, from 0 to 1."""
     if not hits:
         return 0.0
     model = calibration()
-    measured = features(question, hits, heard, reading(question, hits, encoder)).vector()
+    measured = features(question, hits, heard, reading.odds()).vector()
     z = model["intercept"] + sum(w * x for w, x in zip(model["weights"], measured, strict=True))
     return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, z))))
 
 
-def is_evidence(question: str, hits: Sequence[Hit], heard: Heard, encoder: E5) -> bool:
-    return bool(hits) and probability(question, hits, heard, encoder) >= calibration()["threshold"]
+def is_evidence(question: str, hits: Sequence[Hit], heard: Heard, reading: Reading) -> bool:
+    return bool(hits) and probability(question, hits, heard, reading) >= calibration()["threshold"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from hybridlab.rag.sentences import sentence_spans
 
+from assistant.knowledge.reading import Reading
 from assistant.knowledge.search import Hit
 from assistant.store import Store
 from assistant.store.words import folded, terms
@@ -36,11 +37,12 @@ class Citation:
         return {**asdict(self), "heading": list(self.heading)}
 
 
-def cite(store: Store, owner: str, encoder, question: str, hits: list[Hit]) -> list[Citation]:
+def cite(store: Store, owner: str, question: str, hits: Sequence[Hit], reading: Reading) -> list[Citation]:
     """A citation per hit, numbered from 1. What is not verbatim on its page, or reaches into hidden text, is left out."""
     made: list[Citation] = []
-    for hit, (start, end) in zip(hits, best_spans(encoder, question, [hit.chunk.text for hit in hits]), strict=True):
+    for number, hit in enumerate(hits):
         chunk = hit.chunk
+        start, end = best_span(question, chunk.text, lambda spans, number=number: reading.of_parts(number, spans))
         quote = chunk.text[start:end]
         start, end = chunk.start + start, chunk.start + end
         if is_verbatim(store, owner, chunk.document, chunk.page, start, end, quote):
@@ -49,24 +51,18 @@ def cite(store: Store, owner: str, encoder, question: str, hits: list[Hit]) -> l
     return made
 
 
-def best_spans(encoder, question: str, texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Of each text, the sentence nearest to the question, with its neighbours as far as they fit into a quote's length.
+def best_span(question: str, text: str, judge: Callable[[Sequence[tuple[int, int]]], np.ndarray]) -> tuple[int, int]:
+    """Of the sentences, each with its neighbours as far as they fit into a quote's length, those together that answer the question best.
 
-    The sentences of all texts are embedded together, since a first word waits for it; those of a text that fits as a whole are not.
+    `judge` gives the reader's log odds of parts of the text; it isn't asked where the text fits as a whole.
     """
-    choices = [sentences_of(text) for text in texts]
-    parts = [text[a:b] for text, spans in zip(texts, choices, strict=True) if len(spans) > 1 for a, b in spans]
-    nearness = iter((encoder.passages(parts) @ encoder.query([question])[0]).tolist() if parts else ())
+    sentences = sentences_of(text)
+    choices = list(dict.fromkeys(trimmed(text, *widened(sentences, i)) for i in range(len(sentences))))
+    if len(choices) == 1:
+        return choices[0]
     wanted = set(map(folded, terms(question)))
-    found = []
-    for text, spans in zip(texts, choices, strict=True):
-        best = 0
-        if len(spans) > 1:
-            overlap = [len(wanted & set(map(folded, terms(text[a:b])))) / max(1, len(wanted)) for a, b in spans]
-            # E5's cosines lie within about 0.2 of each other
-            best = int(np.argmax([share + 4.0 * next(nearness) for share in overlap]))
-        found.append(trimmed(text, *widened(spans, best)))
-    return found
+    overlap = [len(wanted & set(map(folded, terms(text[a:b])))) / max(1, len(wanted)) for a, b in choices]
+    return choices[int(np.argmax(judge(choices) + np.array(overlap)))]
 
 
 def sentences_of(text: str) -> list[tuple[int, int]]:

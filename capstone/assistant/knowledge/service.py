@@ -15,6 +15,7 @@ from hybridlab.rag.parse import DocumentError, Limits
 from hybridlab.rag.parse.limited import parse_limited
 from hybridlab.rag.parse.sniff import declared_type
 
+from assistant.knowledge.reading import Reading, embed, read, reader_id
 from assistant.knowledge.search import Hit, Retriever, Search
 from assistant.knowledge.suspicion import warnings_of
 from assistant.knowledge.uploads import Reserve, Uploads, safe_name
@@ -112,6 +113,10 @@ class Knowledge:
         """What a question's words are to the owner's documents: how rare, and which stand in none."""
         return self.searching.heard(owner, question)
 
+    def read(self, owner: str, question: str, hits: Sequence[Hit]) -> Reading:
+        """A question read with the chunks that were found for it."""
+        return read(self.store, owner, self.encoder, question, hits)
+
     def _let_go(self, owner: str, gone: Gone) -> None:
         """Take from index and disk what has gone from the database."""
         if gone.chunks:
@@ -131,6 +136,7 @@ class Knowledge:
         with self._files:
             self.uploads.sweep(self.store.documents.files())
         self.reserve.take()
+        self.store.readings.outdate(reader_id())
         self.store.jobs.repair()
         self.store.database.checkpoint()  # what was being deleted when the process ended
         self._worker = threading.Thread(target=self._work, name="ingestion", daemon=True)
@@ -238,9 +244,11 @@ class Knowledge:
         """Embed in small batches; a document that waits to be read goes first."""
         while batch := self.store.documents.to_embed(job.document, BATCH):
             ids, texts = zip(*batch, strict=True)
-            vectors = self.encoder.passages(texts)
+            vectors, readings = embed(self.encoder, texts)
             with self._files:  # no deletion between the database and the index
-                kept = set(self.store.documents.embedded(ids, vectors))
+                with self.store.database.transaction():
+                    kept = set(self.store.documents.embedded(ids, vectors))
+                    self.store.readings.keep(ids, readings, reader_id())
                 self.searching.add(job.owner, [(i, v) for i, v in zip(ids, vectors, strict=True) if i in kept])
             if self._stop.is_set() or self.store.jobs.reading():
                 self.store.jobs.put_back(job)

@@ -9,6 +9,7 @@ from assistant.store.database import Database, DiskFull, StoreError
 from assistant.store.documents import Documents
 from assistant.store.jobs import Jobs
 from assistant.store.keys import Keys
+from assistant.store.readings import Readings
 from assistant.store.turns import Turns
 
 __all__ = ["DiskFull", "Store", "StoreError"]
@@ -20,6 +21,7 @@ class Store:
     def __init__(self, path: Path):
         self.database = Database(path)
         self.documents = Documents(self.database)
+        self.readings = Readings(self.database)
         self.conversations = Conversations(self.database)
         self.turns = Turns(self.database)
         self.keys = Keys(self.database)

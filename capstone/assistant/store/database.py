@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-VERSION = 3
+VERSION = 4
 BUSY_SECONDS = 30.0
 FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE")
 
@@ -52,6 +52,8 @@ class Database:
                 write.execute("ALTER TABLE documents ADD COLUMN error_code TEXT NOT NULL DEFAULT ''")
             if version < 3:
                 _execute(write, "memory.sql")
+            if version < 4:
+                _execute(write, "readings.sql")
             write.execute(f"PRAGMA user_version = {VERSION}")
         damage = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":

@@ -240,11 +240,11 @@ class Documents:
             return self._delete(row["owner"], self._older(document, "failed")) if row else Gone()
 
     def to_embed(self, document: str, limit: int) -> list[tuple[int, str]]:
-        """Chunks without an embedding: id, and the text that is embedded (context and chunk)."""
+        """Chunks without an embedding or a reading: id, and the text that is embedded (context and chunk)."""
         rows = self.database.connection.execute(
             "SELECT chunks.id, context, substr(text, start + 1, end - start) AS text FROM chunks "
             "JOIN pages ON pages.document = chunks.document AND ordinal = page "
-            "WHERE chunks.document = ? AND embedding IS NULL ORDER BY chunks.id LIMIT ?",
+            "WHERE chunks.document = ? AND reader = '' ORDER BY chunks.id LIMIT ?",
             (document, limit),
         )
         return [(row["id"], f"{row['context']}\n{row['text']}".strip()) for row in rows]

@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,6 +33,7 @@ QUESTION, PASSAGE = "query: ", "passage: "  # what E5 was trained to see before 
 SAMPLE = "See /usr/share/doc and https://www.debian.org/; copyright (c) 2024. Gói phần mềm phải tuân theo chính sách."
 Precision = Literal["bfloat16", "int8", "float32"]
 Linear = Callable[[Tensor], Tensor]
+States = Float32[np.ndarray, "tokens dim"]
 SPECIAL = re.compile(r"</?s>|<(?:pad|unk|mask)>")
 
 
@@ -136,24 +137,56 @@ class E5:
         return self._encode([f"{PASSAGE}{text}" for text in texts], self._quick(), progress)
 
     @torch.inference_mode()
-    def token_states(self, texts: Sequence[str], depth: int, *, question: bool) -> list[Float32[np.ndarray, "tokens dim"]]:
+    def token_states(self, texts: Sequence[str], depth: int, *, question: bool) -> list[States]:
         """Each text's token states after `depth` of the layers, of length 1, without those of the ends and of E5's prefix.
 
         As with the vectors, passages are rounded to the encoder's precision and questions are not rounded to integers.
         Raises ValueError where there is no such depth.
         """
+        self._check(depth)
+        prefix, layers = (QUESTION, self._exact) if question else (PASSAGE, self._quick())
+        tokens = [self.token_ids(f"{prefix}{text}") for text in texts]
+        states: list[States] = []
+        for start, end in batches(list(map(len, tokens))):
+            rows = tokens[start:end]
+            with self._lock:
+                x = self._through(self._embed(rows), rows, layers, range(depth))
+            states += self._own(x, rows, prefix)
+        return states
+
+    @torch.inference_mode()
+    def read(self, texts: Sequence[str], depth: int) -> tuple[Float32[np.ndarray, "n dim"], list[States]]:
+        """Vectors of passages, and their token states after `depth` of the layers, from one pass.
+
+        Raises ValueError where there is no such depth.
+        """
+        self._check(depth)
+        layers, tokens = self._quick(), [self.token_ids(f"{PASSAGE}{text}") for text in texts]
+        vectors, states = np.zeros((len(texts), self.dim), np.float32), []
+        for start, end in batches(list(map(len, tokens))):
+            rows = tokens[start:end]
+            with self._lock:
+                x = self._through(self._embed(rows), rows, layers, range(depth))
+                vectors[start:end] = self._means(self._through(x, rows, layers, range(depth, self.file.dimensions.layers)), rows).numpy()
+            states += self._own(x, rows, PASSAGE)
+        return vectors, states
+
+    def _check(self, depth: int) -> None:
         if not 0 <= depth <= self.file.dimensions.layers:
             raise ValueError(f"depth is {depth}, and E5 has {self.file.dimensions.layers} layers: give 0 to {self.file.dimensions.layers}")
-        prefix, layers = (QUESTION, self._exact) if question else (PASSAGE, self._quick())
-        first = len(self.token_ids(prefix.rstrip())) - 1
-        tokens = [self.token_ids(f"{prefix}{text}") for text in texts]
-        states: list[np.ndarray] = []
-        for start, end in batches(list(map(len, tokens))):
-            with self._lock:
-                x = self._states(tokens[start:end], layers, depth)
-            rows = x.float().split([len(row) for row in tokens[start:end]])
-            states += [F.normalize(row, dim=-1)[first:-1].numpy() for row in rows]
-        return states
+
+    def _before(self, prefix: str) -> int:
+        """How many tokens stand before a text's own."""
+        return len(self.token_ids(prefix.rstrip())) - 1
+
+    def _own(self, x: Float[Tensor, "tokens dim"], rows: list[list[int]], prefix: str) -> list[States]:
+        first = self._before(prefix)
+        return [F.normalize(states, dim=-1)[first:-1].numpy() for states in x.float().split([len(row) for row in rows])]
+
+    def token_spans(self, passage: str) -> list[tuple[int, int]]:
+        """Of which characters of the passage each of its token states is, from and to; a space belongs to what follows it."""
+        held = self._encoded(f"{PASSAGE}{passage}").offsets[self._before(PASSAGE) - 1 : LONGEST - 2]
+        return [(max(0, start - len(PASSAGE)), end - len(PASSAGE)) for start, end in held]
 
     def _quick(self) -> dict[str, Linear]:
         """The layers that read passages, rounded when they are first needed."""
@@ -163,8 +196,10 @@ class E5:
 
     def token_ids(self, text: str) -> list[int]:
         """Token ids with both ends; the names of special tokens are taken out of the text, so that no text can forge one."""
-        ids = self.tokenizer.encode(SPECIAL.sub(" ", text), add_special_tokens=False).ids
-        return [self.file.bos, *ids[: LONGEST - 2], self.file.eos]
+        return [self.file.bos, *self._encoded(text).ids[: LONGEST - 2], self.file.eos]
+
+    def _encoded(self, text: str) -> Encoding:
+        return self.tokenizer.encode(SPECIAL.sub(lambda name: " " * len(name.group()), text), add_special_tokens=False)
 
     @torch.inference_mode()
     def _encode(
@@ -180,14 +215,17 @@ class E5:
         return vectors
 
     def _forward(self, tokens: list[list[int]], layers: dict[str, Linear]) -> Float[Tensor, "batch dim"]:
-        x = self._states(tokens, layers, self.file.dimensions.layers)
+        return self._means(self._through(self._embed(tokens), tokens, layers, range(self.file.dimensions.layers)), tokens)
+
+    def _means(self, x: Float[Tensor, "tokens dim"], tokens: list[list[int]]) -> Float[Tensor, "batch dim"]:
         return F.normalize(torch.stack([states.float().mean(0) for states in x.split([len(row) for row in tokens])]), dim=-1)
 
-    def _states(self, tokens: list[list[int]], layers: dict[str, Linear], depth: int) -> Float[Tensor, "tokens dim"]:
+    def _through(
+        self, x: Float[Tensor, "tokens dim"], tokens: list[list[int]], layers: dict[str, Linear], which: range
+    ) -> Float[Tensor, "tokens dim"]:
         """The texts stand one after the other in one long row, so nothing is filled up; only attention looks at each by itself."""
         lengths = [len(row) for row in tokens]
-        x = self._embed(tokens)
-        for layer in range(depth):
+        for layer in which:
             x = self._layer(x, lengths, layers, f"l{layer}")
         return x
 
