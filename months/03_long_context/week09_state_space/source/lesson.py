@@ -262,7 +262,7 @@ axes[0].set_yticks(sizes, [str(n) for n in sizes])
 axes[0].legend(fontsize=7)
 for n in (8, 16, 32, 64):
     axes[1].plot(recall(responses(*discretize(*hippo_legs(n), 1 / n, "bilinear"), 2048), noise)[:160], label=f"LegS, n = {n}")
-axes[1].plot(recall(responses(*discretize(*random_stable(64, 0), 0.1), 2048), noise)[:160], color="tab:red", linestyle="--", label="random A, n = 64")
+axes[1].plot(recall(responses(*discretize(*random_stable(64, 0), 0.1), 2048), noise)[:160], color="black", linestyle="--", label="random A, n = 64")
 axes[1].set(xlabel="steps back", ylabel="R²", title="how well each past value can be read")
 axes[1].legend(fontsize=7)
 plt.show()
