@@ -181,6 +181,38 @@ def test_the_learners_own_engine_serves_many_at_once(weeks_done):
     assert origins == "['learner']"
 
 
+READS = """
+import torch
+from hybridlab.exercise import REGISTRY
+from hybridlab.ssm.mamba_weights import from_transformers
+from transformers import Mamba2Config, Mamba2Model, MambaConfig, MambaModel
+
+torch.manual_seed(0)
+sizes = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}
+tokens = torch.randint(50, (1, 130))
+for theirs in (MambaModel(MambaConfig(**sizes)), Mamba2Model(Mamba2Config(**sizes, num_heads=8, head_dim=8, n_groups=2))):
+    model, state, pieces = from_transformers(theirs.eval()), None, []
+    with torch.no_grad():
+        for piece in tokens.split([1, 2, 70, 57], 1):
+            stream, state = model.read(piece, state)
+            pieces.append(stream)
+        print((torch.cat(pieces, 1) - theirs(tokens).last_hidden_state).abs().max().item())
+week10 = ("selective_scan", "causal_conv", "chunked_scan", "ssd", "mamba_block")
+import hybridlab.ssm.selective_scan
+print(sorted({entry.origin for symbol, entry in REGISTRY.items() if symbol.split(".")[2] in week10}))
+"""
+
+
+@pytest.mark.slow(seconds=60)
+@pytest.mark.timeout(900)
+def test_the_learners_own_mamba_reads_in_pieces_what_transformers_reads_whole():
+    """Week 10, promoted: scans, convolution and mixer are the learner's, and the logits those of transformers."""
+    promoted(COURSE.week("week10"))
+    mamba, mamba2, origins = on_the_learners_library(READS).splitlines()
+    assert max(float(mamba), float(mamba2)) < 1e-4
+    assert origins == "['learner']"
+
+
 REMEMBERS = """
 import torch
 from hybridlab.exercise import REGISTRY

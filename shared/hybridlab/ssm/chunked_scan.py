@@ -51,7 +51,7 @@ def chunked_scan(
     xs, dts, Bs, Cs = (part.unbind(2) for part in parts)
     A = inputs.A.T  # (d_state, d_inner)
 
-    h, ys = x.new_zeros(batch, len(xs[0][0]), *A.shape, dtype=A.dtype), []
+    h, ys = A.new_zeros(batch, len(xs[0][0]), *A.shape), []
     for x_t, dt_t, B_t, C_t in zip(xs, dts, Bs, Cs, strict=True):
         decay = torch.exp(dt_t[:, :, None] * A)
         h = torch.addcmul((dt_t * x_t)[:, :, None] * B_t[..., None], decay, h)

@@ -27,7 +27,7 @@ def segment_sum(steps: Float[Tensor, "... time"]) -> Float[Tensor, "... time tim
     """
     total = steps.clamp(min=FORGOTTEN).cumsum(-1)
     stretches = total[..., :, None] - total[..., None, :]
-    later = torch.ones(stretches.shape[-2:], dtype=torch.bool, device=steps.device).triu(1)
+    later = torch.ones_like(stretches, dtype=torch.bool).triu(1)
     return stretches.masked_fill(later, -torch.inf)
 
 
