@@ -333,7 +333,7 @@ for wrong in (lambda: discretize(swing, start, 0.0), lambda: discretize(swing * 
 #
 # ## *Efficiently Modeling Long Sequences with Structured State Spaces* (S4; Gu, Goel, Ré, 2021, [arXiv 2111.00396](https://arxiv.org/abs/2111.00396)), and the paper behind it, HiPPO ([arXiv 2008.07669](https://arxiv.org/abs/2008.07669))
 #
-# **Their claim** (S4, section 2.2): an SSM with a random A works very poorly. Replacing it by HiPPO's matrix, and nothing else, took sequential MNIST from 60 % to 98 %. The reason given: HiPPO's A memorises.
+# **Their claim** (S4, section 2.2, about S4's forerunner, LSSL): replacing a random A by HiPPO's matrix, and nothing else, took sequential MNIST from 60 % to 98 %. The reason given: with this A, the state memorises the input's history.
 #
 # **In small, first the memory.** A readout is trained by Adam to say each of the last 32 inputs, from a state of 32 numbers; white noise goes in, and the expected error is known exactly, so there is no luck of the draw. Five random A, each at the best of three step sizes. Dashed: A, B and Δ are trained as well.
 
