@@ -20,8 +20,7 @@ def causal_conv(
 
     `past` holds the width - 1 inputs before x, the oldest first (zeros if None). The result is (y, the last width - 1 inputs), which
     is the `past` of the next call: also where x is shorter than that. It is a tensor of its own, not a view that keeps all of x in
-    memory. Width 1 has an empty past. `width` shifted multiply-adds; on a CPU they are faster than a grouped nn.Conv1d, which gives
-    the same values.
+    memory. Width 1 has an empty past. Written as `width` shifted multiply-adds; a grouped nn.Conv1d gives the same values.
 
     Raises:
         ValueError: x has no tokens; weight, bias or past do not fit x (the shapes are named).

@@ -83,22 +83,22 @@ for x, dt, b, c in ((2.0, 0.5, B[0], C[0]), (3.0, 1.0, B[1], C[1])):
 # If the check fails: do the example's two tokens with your function, and print h. What a single token can do to the state, through its step alone:
 
 # %% id="scan-use"
-x, dt, A, B, C = some_inputs(60)
+x, dt, A, B, C = some_inputs(60, step=0.01)
 figure, axis = plt.subplots(figsize=(8, 2.6), layout="constrained")
-for step, label in ((0.02, "dt .02: hardly noticed"), (0.5, "dt .5"), (30.0, "dt 30: all before it is gone")):
+for step, label in ((0.0, "dt 0: as if it were not there"), (0.2, "dt .2"), (30.0, "dt 30: all before it is gone")):
     marked = dt.clone()
     marked[:, 20] = step
     left = [selective_scan(x[:, : t + 1] * 0, marked[:, : t + 1], A, B[:, : t + 1], C[:, : t + 1], torch.ones(1, 32, 8))[1].mean().item() for t in range(0, 60, 2)]
     axis.plot(range(0, 60, 2), left, label=label)
-axis.set(xlabel="token", ylabel="share left", title="what is left of the state; token 20 chooses its own step")
+axis.set(xlabel="token", ylabel="share left", title="what is left of the first state; token 20 chooses its own step", ylim=(0, 1))
 axis.legend(fontsize=8)
 print("the step decides alone: exp(dt · A)")
 
 # %% [markdown] id="conv-why"
 # ## Tuesday · 2. `causal_conv`: the last four tokens
 #
-# **Why.** Before the scan, Mamba mixes each token with the three before it. That makes "the token behind a B" something that one layer can see. PyTorch has such a convolution; ours is faster on a CPU, and it can be **continued**:
-# who reads a text in pieces needs the last three tokens of the piece before.
+# **Why.** Before the scan, Mamba mixes each token with the three before it. That makes "the token behind a B" something that one layer can see. PyTorch has such a convolution; ours can be **continued**: who reads a
+# text in pieces needs the last three tokens of the piece before.
 #
 # **What is asked**
 #
@@ -120,7 +120,7 @@ print("new past: x_2, x_3 = 3, 4")
 # %% id="causal-conv" exercise="hybridlab.ssm.causal_conv.causal_conv" points=3 minutes=25 difficulty=2
 
 # %% [markdown] id="conv-next"
-# If the check fails: print `torch.cat([past, x], 1)`, and mark what tap 0 reads. Is it worth the trouble?
+# If the check fails: print `torch.cat([past, x], 1)`, and mark what tap 0 reads. Against PyTorch's own, which is compiled for the processor:
 
 # %% id="conv-use"
 conv, x = nn.Conv1d(256, 256, 4, groups=256, padding=3), torch.randn(1, 1024, 256)
@@ -295,7 +295,7 @@ with torch.no_grad():
 gap = (torch.cat(pieces, 1) - whole).abs().amax((0, 2)) / whole.std()
 figure, axis = plt.subplots(figsize=(7, 2.2), layout="constrained")
 axis.bar(range(48), gap)
-axis.set(xlabel="token; cuts before 16 and 32", ylabel="gap / std", title="in pieces of 16 tokens against whole")
+axis.set(xlabel="token; cuts before 16 and 32", ylabel="gap / std", title="in pieces of 16 tokens against whole", ylim=(0, max(0.1, 1.1 * gap.max())))
 print(f"largest gap: {gap.max():.2g} standard deviations (a right mixer: below 1e-5)")
 
 # %% [markdown] id="friday-next"
@@ -346,6 +346,7 @@ import warnings
 
 logging.disable(logging.WARNING)
 warnings.filterwarnings("ignore")
+import hybridlab.ssm.selective_scan
 from hybridlab.exercise import REGISTRY
 from hybridlab.ssm.mamba_weights import from_transformers
 from hybridlab.ssm.mixer_state import state_bytes

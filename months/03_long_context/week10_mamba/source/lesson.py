@@ -138,11 +138,11 @@ for j in range(T):
 L = torch.exp(segment_sum(-steps[0, :, 0]))
 written = L * (c[0] @ b[0].T)
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.9), layout="constrained")
-for axis, matrix, title in zip(axes, (L, c[0] @ b[0].T, found), ("L: decays; token 12 resets", "C Bᵀ: scores", "the loop's matrix")):
+for axis, matrix, title in zip(axes, (L, c[0] @ b[0].T, found), ("L: decays, 0 to 1; token 12 resets", "C Bᵀ: scores", "the loop's matrix")):
     largest = 1 if matrix is L else 4
     picture = axis.imshow(matrix, cmap="RdBu_r", vmin=-largest, vmax=largest)
     axis.set(title=title, xlabel="j: goes in", ylabel="i: comes out")
-figure.colorbar(picture, ax=axes)
+figure.colorbar(picture, ax=axes[1:])
 print(f"largest difference between the loop's matrix and L ∘ C Bᵀ: {(found - written).abs().max():.1e}")
 
 # %% [markdown] id="block-text"
