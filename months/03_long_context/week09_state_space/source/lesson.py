@@ -208,13 +208,13 @@ for kind in ("lin", "real"):
     reader = readers[kind] = PixelReader(kind)
     optimizer = torch.optim.Adam(reader.parameters(), lr=0.04)
     curves[kind] = []
-    for epoch in range(5):
+    for epoch in range(4):
         for rows in torch.randperm(len(train.labels)).split(65):
             loss = nn.functional.cross_entropy(reader(train.pixels[rows]), train.labels[rows])
             optimizer.zero_grad(), loss.backward(), optimizer.step()
         with torch.no_grad():
             curves[kind].append((reader(test.pixels).argmax(1) == test.labels).float().mean().item())
-    print(f"S4D-{kind.capitalize():4s}: {sum(p.numel() for p in reader.parameters()):,} weights, {curves[kind][-1]:.1%} of the test digits right after 5 epochs")
+    print(f"S4D-{kind.capitalize():4s}: {sum(p.numel() for p in reader.parameters()):,} weights, {curves[kind][-1]:.1%} of the test digits right after 4 epochs")
 
 # %% [markdown] id="s4d-step-text"
 # It was trained by convolution. Now it reads the same digits as a recurrence, one pixel at a time, keeping 16 · 16 complex numbers:
@@ -340,7 +340,7 @@ for wrong in (lambda: discretize(swing, start, 0.0), lambda: discretize(swing * 
 # %% id="paper-memory"
 size, seeds = 32, range(5)
 legs = {trained: train_to_memorise(*hippo_legs(size), 2 / size, values=size, train_A=trained, steps=200, lags=256) for trained in (False, True)}
-best_dt = {seed: min((0.1, 0.3, 1.0), key=lambda dt: train_to_memorise(*random_stable(size, seed), dt, values=size, train_A=False, steps=40, lags=256)[-1].item()) for seed in seeds}
+best_dt = {seed: min((0.1, 0.3, 1.0), key=lambda dt: train_to_memorise(*random_stable(size, seed), dt, values=size, train_A=False, steps=25, lags=256)[-1].item()) for seed in seeds}
 others = {
     trained: torch.stack([train_to_memorise(*random_stable(size, seed), best_dt[seed], values=size, train_A=trained, steps=200, lags=256) for seed in seeds])
     for trained in (False, True)
