@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from assistant.memory import service as room
+from assistant.memory.recall import pieces
 from assistant.memory.service import Memory
 from assistant.store import Store
 
@@ -57,6 +58,24 @@ def test_a_turn_is_found_by_words_and_by_meaning_in_any_conversation(memory: Mem
     best = memory.recall("mai", "what is my sister called?", 1)[0]
     assert best.turn.content == "my sister is called Lan"
     assert best.ranks == {"bm25": 1, "e5": 1}
+
+
+def test_one_sentence_of_a_long_turn_speaks_for_it(memory: Memory, store: Store):
+    long = " ".join(f"The {word} stands in the yard." for word in ("oak", "ash", "elm", "yew", "fir")) + " My sister is called Lan."
+    talk(store, long, "What is this called?", "A sister is called a sister. So is mine.")
+    assert memory.wait(20)
+    by_itself = memory.encoder.passages([long, "What is this called?"]) @ memory.encoder.query(["My sister is called Lan"])[0]
+    assert by_itself[0] < by_itself[1]
+    assert memory.recall("mai", "My sister is called Lan", 1)[0].ranks["e5"] == 1
+    assert len(memory.recall._index_of("mai").vectors) == 6 + 1 + 1
+
+
+@pytest.mark.parametrize("content", ["one", "One. Two.", "One. Two. Three.", "chữ " * 9, "Word. " * 500, "\n\n", "?" * 9])
+def test_the_pieces_of_a_turn_are_itself_and_its_sentences(content: str):
+    whole, *rest = pieces(content)
+    assert whole == content
+    assert all(piece in content for piece in rest)
+    assert len(rest) == {3: 2, 500: 63}.get(content.count("."), 0)
 
 
 def test_words_are_found_at_once_and_with_diacritics_or_without(store: Store):
@@ -217,3 +236,16 @@ def test_a_key_sees_its_own_memories_only(assistant):
         assert client.get("/v1/memories").json()["data"] == []
         assert client.post("/v1/memories/search", json={"query": "sister"}).json()["data"] == []
         assert client.delete(f"/v1/memories/{mine}").status_code == 404
+
+
+# --- how well it finds ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow(seconds=120)
+def test_the_turn_that_answers_comes_first_in_long_real_style_talk(encoder, tmp_path: Path):
+    from capstone.evaluation.memory import measure
+
+    found = measure(encoder, tmp_path)["fused"]
+    assert found["questions"] == 155
+    assert found["R@1"] >= 0.85
+    assert found["R@5"] >= 0.95

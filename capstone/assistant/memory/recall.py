@@ -1,18 +1,22 @@
 """Find again what was said: words (BM25) and meaning (E5), fused by reciprocal ranks, over one owner's turns and no one else's.
 
+A long turn says many things, and the mean of all of them is near to none: so a turn has a vector for itself, and one for every two
+sentences of it; the nearest of these is how near the turn is.
+
 It is the floor that a learned memory may add to and never replaces.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 from hybridlab.rag.fusion import reciprocal_rank_fusion
 from hybridlab.rag.index import DenseIndex
+from hybridlab.rag.sentences import sentence_spans
 
 from assistant.history import REFUSALS
 from assistant.memory.when import when
@@ -20,6 +24,8 @@ from assistant.store import Store
 from assistant.store.turns import Turn
 
 DEPTH = 50  # candidates of each retriever that are fused
+TOGETHER = 2  # sentences that have a vector of their own
+MOST = 64  # vectors of one turn
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,46 @@ class Recalled:
     ranks: dict[str, int]
 
 
+def pieces(content: str) -> list[str]:
+    """What of a turn is embedded: all of it, then every `TOGETHER` sentences, `MOST` pieces at most. A short turn is its only piece."""
+    spans = list(sentence_spans(content, 0, len(content)))
+    if len(spans) <= TOGETHER:
+        return [content]
+    ends = zip(spans, spans[TOGETHER - 1 :], strict=False)
+    return [content, *(content[first[0] : last[1]] for first, last in ends)][:MOST]
+
+
+class Index:
+    """One owner's turns by the vectors of their pieces."""
+
+    def __init__(self, dim: int):
+        self.vectors = DenseIndex(dim)
+        self.count: dict[int, int] = {}  # pieces of a turn
+
+    def __len__(self) -> int:
+        return len(self.count)
+
+    def add(self, turn: int, vectors: np.ndarray) -> None:
+        """Vectors [pieces, dim] of a turn."""
+        self.count[turn] = len(vectors)
+        self.vectors.add(np.array(self._places(turn), np.int64), vectors)
+
+    def search(self, vector: np.ndarray, k: int, allowed: Sequence[int] | None) -> list[int]:
+        """The `k` turns whose nearest piece is nearest."""
+        among = None if allowed is None else [place for turn in allowed if turn in self.count for place in self._places(turn)]
+        nearest = self.vectors.search(vector, k * MOST, among)
+        return list(dict.fromkeys(place // MOST for place, _ in nearest))[:k]
+
+    def _places(self, turn: int) -> range:
+        return range(turn * MOST, turn * MOST + self.count[turn])
+
+
 class Recall:
     """Callable; keeps one index of meanings per owner, filled from the database when the owner first asks."""
 
     def __init__(self, store: Store, encoder):
         self.store, self.encoder = store, encoder
-        self._indexes: dict[str, DenseIndex] = {}
+        self._indexes: dict[str, Index] = {}
         self._lock = threading.RLock()
 
     def __call__(
@@ -63,22 +103,20 @@ class Recall:
     def _by_meaning(self, owner: str, question: str, k: int, allowed: list[int] | None) -> list[int]:
         vector = self.encoder.query([question])[0]
         with self._lock:
-            return [turn for turn, _ in self._index_of(owner).search(vector, k, allowed)]
+            return self._index_of(owner).search(vector, k, allowed)
 
-    def _index_of(self, owner: str) -> DenseIndex:
+    def _index_of(self, owner: str) -> Index:
         if owner not in self._indexes:
-            self._indexes[owner] = DenseIndex(self.encoder.dim)
-            ids, vectors = self.store.turns.vectors(owner)
-            if len(ids):
-                self._indexes[owner].add(ids, vectors)
+            self._indexes[owner] = Index(self.encoder.dim)
+            for turn, vectors in self.store.turns.vectors(owner, self.encoder.dim):
+                self._indexes[owner].add(turn, vectors)
         return self._indexes[owner]
 
-    def add(self, owner: str, embedded: Iterable[tuple[int, np.ndarray]]) -> None:
-        """Put new embeddings into an index that is loaded; one that is not reads them from the database."""
-        rows = list(embedded)
+    def add(self, owner: str, turn: int, vectors: np.ndarray) -> None:
+        """Put a turn's new vectors into an index that is loaded; one that is not reads them from the database."""
         with self._lock:
-            if owner in self._indexes and rows:
-                self._indexes[owner].add(np.array([i for i, _ in rows], np.int64), np.stack([v for _, v in rows]))
+            if owner in self._indexes:
+                self._indexes[owner].add(turn, vectors)
 
     def forget(self, owner: str) -> None:
         """Drop an owner's index, after a deletion: the next question reads what is left from the database."""

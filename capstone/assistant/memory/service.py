@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
 
-from assistant.memory.recall import Recall, Recalled
+import numpy as np
+
+from assistant.memory.recall import Recall, Recalled, pieces
 from assistant.store import Store
 from assistant.store.turns import Turn
 
@@ -20,8 +21,8 @@ CLOSING = 5.0  # seconds that a batch has to come to its end when the service cl
 class Memory:
     """`encoder` embeds (`hybridlab.rag.embed.E5`). `start()` begins the background worker, `close()` ends it.
 
-    A turn is found by its words as soon as it is stored, and by its meaning within about a second. A long turn's meaning is that of
-    its first 512 tokens; all of its words are found.
+    A turn is found by its words as soon as it is stored, and by its meaning within a second or two (`pieces` says what is embedded of a
+    long one; all of its words are found).
     """
 
     def __init__(self, store: Store, encoder):
@@ -97,13 +98,12 @@ class Memory:
         batch = self.store.turns.to_embed(BATCH)
         if not batch:
             return False
-        vectors = self.encoder.passages([content for _, _, content in batch])
+        texts = [pieces(content) for _, _, content in batch]
+        flat = self.encoder.passages([text for of in texts for text in of])
+        vectors = np.split(flat, np.cumsum([len(of) for of in texts])[:-1])
         with self._changing:  # no deletion between the database and the index
             kept = self.store.turns.embedded([(turn, content) for turn, _, content in batch], vectors)
-            of_owner = defaultdict(list)
-            for (turn, owner, _), vector in zip(batch, vectors, strict=True):
+            for (turn, owner, _), of in zip(batch, vectors, strict=True):
                 if turn in kept:
-                    of_owner[owner].append((turn, vector))
-            for owner, rows in of_owner.items():
-                self.recall.add(owner, rows)
+                    self.recall.add(owner, turn, of)
         return True

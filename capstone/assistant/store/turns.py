@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,24 +122,24 @@ class Turns:
         )
         return [(row["id"], row["owner"], row["content"]) for row in rows]
 
-    def embedded(self, turns: Sequence[tuple[int, str]], vectors: np.ndarray) -> set[int]:
-        """Store embeddings [n, dim] of turns (id, the content that was embedded); returns those that still say that."""
+    def embedded(self, turns: Sequence[tuple[int, str]], vectors: Sequence[np.ndarray]) -> set[int]:
+        """Store the vectors [pieces, dim] of each turn (id, the content that was embedded); returns those that still say that."""
         with self.database.transaction() as write:
             return {
                 turn
-                for (turn, content), vector in zip(turns, vectors, strict=True)
+                for (turn, content), of in zip(turns, vectors, strict=True)
                 if write.execute(
-                    "UPDATE messages SET embedding = ? WHERE id = ? AND content = ?", (vector.astype("<f4").tobytes(), turn, content)
+                    "UPDATE messages SET embedding = ? WHERE id = ? AND content = ?", (of.astype("<f4").tobytes(), turn, content)
                 ).rowcount
             }
 
-    def vectors(self, owner: str) -> tuple[np.ndarray, np.ndarray]:
-        """All embeddings of an owner's turns: ids [n] and float32 vectors [n, dim]."""
+    def vectors(self, owner: str, dim: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Every embedded turn of an owner with its float32 vectors [pieces, dim]."""
         rows = self.database.connection.execute(
             f"SELECT messages.id, embedding {OF_OWNER} AND embedding IS NOT NULL ORDER BY messages.id", (owner,)
-        ).fetchall()
-        ids = np.array([row["id"] for row in rows], np.int64)
-        return ids, np.frombuffer(b"".join(row["embedding"] for row in rows), "<f4").reshape(len(rows), -1 if rows else 0)
+        )
+        for row in rows.fetchall():
+            yield row["id"], np.frombuffer(row["embedding"], "<f4").reshape(-1, dim)
 
     # ---------------------------------------------------------------- deletion
 

