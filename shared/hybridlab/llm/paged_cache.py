@@ -23,7 +23,7 @@ class BlockPool:
     - `n_free` (an attribute or a property): how many blocks nobody uses.
     - `users(block)`: the number of its users; 0 for a block that is free, or not of this pool.
     - `allocate(n)`: take n free blocks, each with one user; returns their numbers as a list.
-    - `share(blocks)`: one user more for each block of the list.
+    - `share(blocks)`: one user more for each block of the list. A block that occurs twice gains two users.
     - `release(blocks)`: one user less for each block of the list; a block without a user is free again. A block that occurs
       twice loses two users.
 

@@ -75,7 +75,7 @@ def check_bytes(kv_cache_bytes, shape, lengths, block_size, dtype, edges=False):
     expected = counted_bytes(config, lengths, block_size, kind)
     token = counted_bytes(config, [1], 1, kind)
     together = -(-sum(lengths) // block_size) * block_size * token
-    evidence = f"{shape} with lengths {lengths} in blocks of {block_size}, {kind}: got {got:,}, expected {expected:,}"
+    evidence = f"d_model {d_model}, {n_layers} layers, {n_heads} heads, {n_kv_heads} KV heads; lengths {lengths} in blocks of {block_size}, {kind}: got {got:,}, expected {expected:,}"
     diagnose(got, expected, [
         Suspect("KVBYTES-01", "keys or values are missing", expected // 2, "a token has a key *and* a value: twice as much"),
         Suspect("KVBYTES-02", "query heads are counted, not key/value heads", expected * n_heads // n_kv_heads, "several query heads share one key/value head: config.n_kv_heads"),
@@ -85,8 +85,10 @@ def check_bytes(kv_cache_bytes, shape, lengths, block_size, dtype, edges=False):
         Suspect("KVBYTES-05", "lengths are not rounded to whole blocks", sum(lengths) * token, "five tokens need two blocks of four, eight tokens' worth"),
         Suspect("KVBYTES-05", "a full block is followed by an empty one", sum(n // block_size + 1 for n in lengths) * block_size * token, "a length of exactly one block needs one block"),
         Suspect("KVBYTES-06", "every number counts four bytes, whatever the dtype", expected * 4 // kind.itemsize, "dtype.itemsize is the size of a number: 2 for bfloat16"),
+        Suspect("KVBYTES-10", "bits are counted, not bytes", expected * 8, "a byte is 8 bits; dtype.itemsize is in bytes"),
     ], evidence)
-    close(got, expected, "KVBYTES-09", "the number of bytes is wrong", f"{evidence}. Compare with the worked example", rtol=0, atol=0)
+    if got != expected:
+        raise Mistake("KVBYTES-09", "the number of bytes is wrong", evidence, "compare with the worked example")
     if edges:
         close(kv_cache_bytes(config, []), 0, "KVBYTES-09", "no sequences take no bytes", "the sum of nothing is 0")
         close(kv_cache_bytes(config, [9]), counted_bytes(config, [9], 1, torch.float32), "KVBYTES-09", "block_size is 1 and dtype float32 if they are not given", "look at the signature")
@@ -192,7 +194,7 @@ def refusals(pool):
     before = books(pool, 3)
     for what, call, code, hint in (
         (f"release([{third}]) of a free block", lambda: pool.release([third]), "POOL-04", "a block that is released twice would be given to two sequences"),
-        ("release of a block of another pool", lambda: pool.release([7]), "POOL-04", "users(7) is 0 here"),
+        ("release of a block of another pool", lambda: pool.release([7]), "POOL-04", "block 7 is not of this pool: users(7) is 0, so ValueError"),
         ("release([-1])", lambda: pool.release([-1]), "POOL-04", "a list takes -1 for its last entry: ask users(block), which is 0 here"),
         ("releasing one user twice in one call", lambda: pool.release([first, first]), "POOL-05", "count how often each block occurs in the list: Counter(blocks)"),
         ("releasing a used and a free block", lambda: pool.release([second, third]), "POOL-08", "look at all blocks before you change the first"),
@@ -203,9 +205,12 @@ def refusals(pool):
         must_raise(ValueError, call, code, f"{what} must raise ValueError", hint)
         unchanged(pool, 3, before, "POOL-08", what)
     pool.share([second, second])
+    if pool.users(second) != 3:
+        raise Mistake("POOL-12", "a block that stands twice in share's list gains two users", f"users({second}) was 1, and behind share([{second}, {second}]) it is {pool.users(second)}, expected 3",
+                      "go over the list entry by entry")
     pool.release([second, second, second])
     if pool.users(second) != 0:
-        raise Mistake("POOL-09", "a block that stands in the list three times must gain or lose three users", f"users({second}) is {pool.users(second)}, expected 0", "go over the list entry by entry")
+        raise Mistake("POOL-09", "a block that stands three times in release's list loses three users", f"users({second}) was 3, is {pool.users(second)}, expected 0", "go over the list entry by entry")
     if pool.n_free != 2:
         raise Mistake("POOL-05", "a released block does not come back", f"1 of 3 blocks is in use, n_free is {pool.n_free}", "without users it is free again: put it back")
     pool.allocate(2)
@@ -236,6 +241,7 @@ def slots_by_hand(tables, lengths, size, *, swapped=False, plain=False, blocks=F
     visible=[
         {"tables": [[7, 2, 4]], "lengths": [5], "block_size": 2},
         {"tables": [[3, 9], [5, 1, 6], [8]], "lengths": [5, 9, 1], "block_size": 4, "edges": True},
+        {"tables": [[0, 5, 8], [3, 2]], "lengths": [3, 8], "block_size": 4},
     ],
     hidden=[
         {"tables": [[4, 1, 8, 2], [0]], "lengths": [7, 3], "block_size": 3},
@@ -246,11 +252,12 @@ def slots_by_hand(tables, lengths, size, *, swapped=False, plain=False, blocks=F
     hints=(
         "Take one sequence and write down for each position: which block of its table, and which place in the block?",
         "With places = torch.arange(length): torch.tensor(table)[places // block_size] * block_size + places % block_size.",
-        "Make zeros (batch, longest) of int64, fill row by row up to its length; filled is torch.arange(longest) < lengths[:, None].",
+        "Make zeros (batch, longest) of int64, fill row by row up to its length; filled is torch.arange(longest) < torch.tensor(lengths)[:, None].",
     ),
 )
 def check_slots(cache_slots, tables, lengths, block_size, edges=False):
     """Every position is found in its own sequence's blocks, rows are filled up at their end, and a table that is too short is refused."""
+    takes_what_suffices(cache_slots)
     given = copy.deepcopy((tables, lengths))
     got = cache_slots(tables, lengths, block_size)
     if (tables, lengths) != given:
@@ -259,9 +266,13 @@ def check_slots(cache_slots, tables, lengths, block_size, edges=False):
         raise Mistake("SLOT-06", "two tensors are expected: slots and filled", f"got a {type(got).__name__}", "return slots, filled")
     slots, filled = got
     shape = (len(lengths), max(lengths))
+    if slots.dtype == torch.bool and filled.dtype != torch.bool:
+        raise Mistake("SLOT-06", "slots and filled are exchanged", f"got {slots.dtype} and {filled.dtype}, expected torch.int64 and torch.bool", "return (slots, filled), in this order")
     for name, part, dtype in (("slots", slots, torch.int64), ("filled", filled, torch.bool)):
-        if tuple(part.shape) != shape or part.dtype != dtype:
-            raise Mistake("SLOT-06", f"shape or dtype of {name} is wrong", f"got {tuple(part.shape)} {part.dtype}, expected {shape} {dtype}", "as many columns as the longest *sequence* has tokens")
+        if tuple(part.shape) != shape:
+            raise Mistake("SLOT-06", f"the shape of {name} is wrong", f"got {tuple(part.shape)}, expected {shape}", "as many columns as the longest *sequence* has tokens")
+        if part.dtype != dtype:
+            raise Mistake("SLOT-06", f"the dtype of {name} is wrong", f"got {part.dtype}, expected {dtype}", "(slots, filled) are int64 and bool")
     expected, places = slots_by_hand(tables, lengths, block_size), torch.zeros(shape, dtype=torch.bool)
     for row, length in enumerate(lengths):
         places[row, :length] = True
@@ -276,9 +287,12 @@ def check_slots(cache_slots, tables, lengths, block_size, edges=False):
     if behind.any() and torch.equal(slots.masked_fill(~places, 0), expected):
         raise Mistake("SLOT-08", "behind the end of a row there must be slot 0", f"got {behind.tolist()[:5]}", "these slots are read, and masked: they have to be there, and may be any; 0 is agreed")
     close(slots, expected, "SLOT-09", "the slots are wrong", evidence)
+    if torch.equal(filled, slots != 0) and not torch.equal(filled, places):
+        raise Mistake("SLOT-11", "slot 0 can hold a token", f"tables {tables}, lengths {lengths}: slots {slots.tolist()}, got filled {filled.tolist()}",
+                      "block 0 is a block like any other: compare positions with lengths, not slots with 0")
     if torch.equal(filled, ~places) or (filled.all() and not places.all()):
         raise Mistake("SLOT-04", "filled does not say where tokens lie", f"got {filled.tolist()}", "True for the positions below the row's own length, False behind them")
-    close(filled, places, "SLOT-09", "filled is wrong", "torch.arange(longest) < length")
+    close(filled, places, "SLOT-09", "filled is wrong", "row i is torch.arange(longest) < lengths[i]")
     if edges:
         for bad in (([[1]], [block_size + 1]), ([[1, 2], [3]], [2, block_size + 1]), ([[]], [1])):
             must_raise(ValueError, lambda bad=bad: cache_slots(*bad, block_size), "SLOT-07", f"tables {bad[0]} for lengths {bad[1]} in blocks of {block_size} must raise ValueError",
@@ -287,40 +301,55 @@ def check_slots(cache_slots, tables, lengths, block_size, edges=False):
             must_raise(ValueError, lambda bad=bad: cache_slots([[1]] * len(bad), bad, block_size), "SLOT-07", f"lengths {bad} must raise ValueError", "a sequence in the cache has at least one token")
         for more, fewer in (([[1], [2]], [1]), ([[1]], [1, 1])):
             must_raise(ValueError, lambda more=more, fewer=fewer: cache_slots(more, fewer, block_size), "SLOT-07", f"{len(more)} tables for {len(fewer)} lengths must raise ValueError", "zip(..., strict=True)")
-        close(cache_slots([[1]], [block_size], block_size)[0], torch.arange(block_size)[None] + block_size, "SLOT-09", "a table that is exactly full is allowed", "more than, not as many as")
+
+
+def takes_what_suffices(cache_slots):
+    """A table with a place left; then one that is exactly full, and one with a block to spare."""
+    cache_slots([[7, 2]], [3], 2)
+    for table, length, hint in (
+        ([7, 2], 4, "4 tokens in 2 blocks of 2: exactly full is full, not too short"),
+        ([7, 2, 4], 3, "a table may have more blocks than it needs yet: too few is what must raise"),
+    ):
+        try:
+            cache_slots([table], [length], 2)
+        except ValueError as error:
+            raise Mistake("SLOT-12", "a table that suffices is refused", f"table {table}, length {length}, blocks of 2: ValueError: {error}", hint) from None
 
 
 # ------------------------------------------------------------------ the plan
 
 
-def plan_by_hand(running, waiting, n_free, size, most, *, first=False, overtake=False, exact=False, both=False, growth=True, crowd=False, floor=False, late=False, drop=False):
+def plan_by_hand(
+    running, waiting, n_free, size, most, *,
+    first=False, overtake=False, exact=False, both=False, growth=True, crowd=False, floor=False, late=False, drop=False, alone=False, again=False, every=False, stale=False,
+):  # fmt: skip
     """Sequence by sequence. The keyword arguments make the known mistakes."""
     running, blocks = list(running), {}
     for number, tokens in enumerate(running):
         blocks[number] = math.floor(tokens / size) if floor else math.ceil(tokens / size)
     names, back = list(range(len(running))), 0
 
-    def needs():
-        return sum((running[n] + 1) % size == 0 if late else running[n] % size == 0 for n in names)
+    def needs(whose):
+        return sum(every or (running[n] + late) % size == 0 for n in whose)
 
-    while names and needs() > n_free:
+    while names and needs(range(len(running)) if stale else names) > n_free:
         gone = names.pop(0 if first else -1)
         n_free += 0 if drop else blocks[gone]
         back += 1
     if back and not both:
         return StepPlan(0, back)
     if growth:
-        n_free -= needs()
+        n_free -= needs(names)
     admit = 0
     for prompt in waiting:
-        if len(names) + admit >= most and not crowd:
+        if (0 if alone else len(names)) + admit >= most and not crowd:
             break
         asked = math.ceil((prompt + (not exact)) / size)
         if asked > n_free:
             if overtake:
                 continue
             break
-        n_free -= asked
+        n_free -= 0 if again else asked
         admit += 1
     return StepPlan(admit, back)
 
@@ -341,7 +370,7 @@ def check_plan(plan_step, seed, cases):
     fixed = [
         ([8, 5], [7, 2], 3, 4, 8), ([8, 5], [8, 2], 3, 4, 8), ([8, 5, 4], [1], 0, 4, 8), ([], [3, 3, 3], 9, 4, 2), ([1, 2], [1], 9, 4, 2),
         ([4, 4, 4, 4], [], 1, 4, 8), ([], [], 5, 16, 4), ([7], [], 0, 8, 1), ([16, 3, 9, 16], [2], 0, 16, 9), ([8, 8, 7], [1], 1, 8, 3), ([3, 2, 1], [1, 1], 5, 4, 2),
-        ([8, 16, 6, 24], [1], 2, 8, 9), ([6, 5, 12], [1], 0, 4, 3), ([4], [3, 20, 3], 4, 4, 9),
+        ([8, 16, 6, 24], [1], 2, 8, 9), ([6, 5, 12], [1], 0, 4, 3), ([4], [3, 20, 3], 4, 4, 9), ([6, 8, 24], [], 0, 8, 4), ([8, 8, 5], [], 0, 8, 4), ([16, 24, 20, 16], [], 1, 8, 4),
     ]
     for number in range(cases + len(fixed)):
         if number < len(fixed):
@@ -376,6 +405,10 @@ PLAN_SUSPECTS = (
     ("PLAN-07", "a block is asked for one token too early", {"late": True}, "with 8 tokens in blocks of 4 both are full, with 7 there is a place: tokens % block_size == 0"),
     ("PLAN-08", "the half-filled block of the one that goes back is forgotten", {"floor": True}, "it gives back ceil(tokens / block_size) blocks"),
     ("PLAN-08", "the one that goes back gives back no blocks", {"drop": True}, "its blocks are free for the others: ceil(tokens / block_size)"),
+    ("PLAN-12", "max_batch counts the newcomers alone", {"alone": True}, "those that run take places, too: len(running) and those let in"),
+    ("PLAN-13", "what one newcomer takes is offered to the next again", {"again": True}, "take each one's blocks off before you look at the next"),
+    ("PLAN-14", "every running sequence is counted as needing a block", {"every": True}, "most have a place left in their last block: only tokens % block_size == 0 needs one"),
+    ("PLAN-15", "the need of the one that went back is still counted", {"stale": True}, "it needs no block any more: count the need of those that stay anew"),
     ("PLAN-03", "the longest-running goes back, not the last", {"first": True}, "the last to come has the least to lose"),
 )
 
@@ -390,8 +423,8 @@ def asked_plan(plan_step, running, waiting, n_free, size, most):
     got = plan_step(given[0], given[1], n_free=n_free, block_size=size, max_batch=most)
     if given != (list(running), list(waiting)):
         raise Mistake("PLAN-10", "the answer changes its input", f"{described(running, waiting, n_free, size, most)}: afterwards {given}", "only say how many; the engine moves them")
-    if not isinstance(got, tuple) or len(got) != 2 or not all(isinstance(number, int) for number in got):
-        raise Mistake("PLAN-11", "a StepPlan is expected", f"{described(running, waiting, n_free, size, most)}: got {got!r}", "return StepPlan(admit, preempt)")
+    if not isinstance(got, StepPlan) or not all(isinstance(number, int) for number in got):
+        raise Mistake("PLAN-11", "a StepPlan of two whole numbers is expected", f"{described(running, waiting, n_free, size, most)}: got {got!r}", "return StepPlan(admit, preempt)")
     return tuple(got)
 
 
@@ -399,6 +432,7 @@ def asked_plan(plan_step, running, waiting, n_free, size, most):
 
 ANYTHING = byte_range(0x61, 0x7A)
 GRAMMARS = {
+    "true": (text("true"), r"true"),
     "true or [1]": (Choice((text("true"), text("[1]"))), r"true|\[1\]"),
     "numbers": (Sequence((Repeat(text("-"), 0, 1), Choice((text("0"), Sequence((byte_range(0x31, 0x39), Repeat(byte_range(0x30, 0x39)))))))), r"-?(?:0|[1-9][0-9]*)"),
     "a word in quotes": (Sequence((text('"'), Repeat(ANYTHING, 1, 5), text('"'))), r'"[a-z]{1,5}"'),
@@ -422,6 +456,7 @@ def mask_by_regex(pattern, prefix, pieces, end_token):
         {"grammar": "true or [1]", "prefix": b"", "end": 3},
         {"grammar": "numbers", "prefix": b"-1", "end": 0},
         {"grammar": "a word in quotes", "prefix": b'"ab', "end": 11},
+        {"grammar": "true", "prefix": b"", "end": 0, "pieces": [b"t", b"true", b"x"], "edges": True},
     ],
     hidden=[
         {"grammar": "a list", "prefix": b"[a, ", "end": 5},
@@ -431,6 +466,7 @@ def mask_by_regex(pattern, prefix, pieces, end_token):
         {"grammar": "numbers", "prefix": b"", "end": 12},
         {"grammar": "true or [1]", "prefix": b"true", "end": 6},
         {"grammar": "a word in quotes", "prefix": b'"abcd', "end": 4, "edges": True},
+        {"grammar": "a list", "prefix": b"[a", "end": 3, "pieces": [b"]", b", ", b"x]", b"y]", b"", b"]y"]},
     ],
     hints=(
         "For one token: begin at `state`, ask step for one byte after the other, and stop where it says None. For the next token: where do you begin?",
@@ -438,47 +474,48 @@ def mask_by_regex(pattern, prefix, pieces, end_token):
         "now = state; for byte in piece: now = automaton.step(now, byte); if now is None: break. Allowed if now is not None and len(piece) > 0.",
     ),
 )
-def check_mask(token_mask, grammar, prefix, end, edges=False):
+def check_mask(token_mask, grammar, prefix, end, pieces=None, edges=False):
     """Exactly the tokens that can still become a text of the grammar, and the end where the text may end."""
     pattern, expression = GRAMMARS[grammar]
     automaton = Automaton(pattern)
     state = automaton.start
     for byte in prefix:
         state = automaton.step(state, byte)
-    pieces = [b"1", b"", b"true", b"<end>", b"t", b"tr", b"[", b"[1]", b"[1", b"]", b"-", b"-1", b"", b"0", b"01", b"12x", b'"', b'a"', b"ab", b'ab"', b"abc", b", ", b"a, b", b"a, b]",
-              b"\xc3", b"\xa9", b"\xc3\xa9", b"rue", b"truex", b"1]", b"x"]
-    pieces[end] = b"1]" if end % 2 else b"<end>"
+    if pieces is None:
+        pieces = list(PIECES)
+        pieces[end] = b"1]" if end % 2 else b"<end>"
     before = list(pieces)
-    got = token_mask(automaton, state, pieces, end)
+    try:
+        got = token_mask(automaton, state, pieces, end)
+    except TypeError:
+        asked_none(token_mask)
+        raise
     if not isinstance(got, torch.Tensor) or got.dtype != torch.bool or got.shape != (len(pieces),):
         shown = f"{tuple(got.shape)} {got.dtype}" if isinstance(got, torch.Tensor) else type(got).__name__
         raise Mistake("GRAM-08", "one Bool for each token is expected", f"got {shown}, expected ({len(pieces)},) torch.bool", "torch.zeros(len(pieces), dtype=torch.bool)")
     if pieces != before:
         raise Mistake("GRAM-10", "the answer changes its input", "pieces are other than before", "read them only")
-    expected = mask_by_regex(expression, prefix, pieces, end)
-    got = got.tolist()
+    expected, got = mask_by_regex(expression, prefix, pieces, end), got.tolist()
     asked = f"grammar {grammar!r} behind {prefix!r}"
-    if got[end] != expected[end]:
-        others = [token_ok for token, token_ok in enumerate(got) if token != end] == [token_ok for token, token_ok in enumerate(expected) if token != end]
-        if others:
-            raise Mistake("GRAM-03", "the end token does not follow accepts(state)", f"{asked}: the text may {'' if expected[end] else 'not '}end here, and the end token is {'' if got[end] else 'not '}allowed",
-                          "allowed[end_token] = automaton.accepts(state), set after all others")
     wrong = [token for token in range(len(pieces)) if got[token] != expected[token]]
     shown = ", ".join(repr(pieces[token]) for token in wrong[:4])
-    if any(got[token] and not pieces[token] for token in wrong):
-        raise Mistake("GRAM-02", "a token without bytes is allowed", asked, "it would be chosen for ever, and nothing would be written")
-    first_only = [len(piece) > 0 and automaton.step(state, piece[0]) is not None for piece in pieces]
-    carried = walk(automaton, state, pieces, reset=False)
-    whole = walk(automaton, state, pieces, whole=True)
+    if wrong == [end]:
+        raise Mistake("GRAM-03", "the end token does not follow accepts(state)", f"{asked}: the text may {'' if expected[end] else 'not '}end here, and the end token {pieces[end]!r} is {'' if got[end] else 'not '}allowed",
+                      "allowed[end_token] = automaton.accepts(state), set after all others, whatever its bytes allow")
     for code, what, mask, hint in (
-        ("GRAM-01", "only the first byte of a token is looked at", first_only, "all bytes have to be read, each from the state behind the one before"),
-        ("GRAM-05", "a token is refused because the text could not end behind it", whole, "the text goes on: it must be possible to *continue*"),
-        ("GRAM-06", "a token's walk begins where the one before ended", carried, "begin each token at `state`"),
+        *(("GRAM-13", "the mask is the wrong way round", [not token_ok and len(piece) >= least for token_ok, piece in zip(expected, pieces, strict=True)], "True = allowed") for least in (0, 1)),
+        ("GRAM-12", "the walk begins at automaton.start, not at `state`", walk(automaton, automaton.start, pieces), "something was written already: `state` is where the text stands now"),
+        ("GRAM-01", "only the first byte of a token is looked at", [len(piece) > 0 and automaton.step(state, piece[0]) is not None for piece in pieces],
+         "all bytes have to be read, each from the state behind the one before"),
+        ("GRAM-05", "a token is refused because the text could not end behind it", walk(automaton, state, pieces, whole=True), "the text goes on: it must be possible to *continue*"),
+        *((*CARRIED[:2], walk(automaton, state, pieces, carry=way), CARRIED[2]) for way in ("until None", "for ever", "as far as it came")),
     ):
         suspect = list(mask)
         suspect[end] = got[end]
         if wrong and got == suspect:
             raise Mistake(code, what, f"{asked}: {shown}", hint)
+    if any(got[token] and not pieces[token] for token in wrong):
+        raise Mistake("GRAM-02", "a token without bytes is allowed", asked, "it would be chosen for ever, and nothing would be written")
     if wrong:
         raise Mistake("GRAM-09", "the mask is wrong", f"{asked}: {len(wrong)} of {len(pieces)} tokens, among them {shown}", "walk one of these by hand")
     if edges:
@@ -486,15 +523,43 @@ def check_mask(token_mask, grammar, prefix, end, edges=False):
             must_raise(ValueError, lambda bad=bad: token_mask(automaton, state, pieces, bad), "GRAM-07", f"end_token {bad} of {len(pieces)} tokens must raise ValueError", "0 … len(pieces) - 1")
 
 
-def walk(automaton, state, pieces, *, reset=True, whole=False):
+PIECES = (b"1", b"", b"true", b"<end>", b"t", b"tr", b"[", b"[1]", b"[1", b"]", b"-", b"-1", b"", b"0", b"01", b"12x", b'"', b'a"', b"ab", b'ab"', b"abc", b", ", b"a, b", b"a, b]",
+          b"\xc3", b"\xa9", b"\xc3\xa9", b"rue", b"truex", b"1]", b"x")
+CARRIED = "GRAM-06", "the second token begins where the first ended", "begin each token at `state`, which stays as it is"
+
+
+def asked_none(token_mask):
+    """Behind a TypeError: was the automaton asked what follows None, from one token to the next, or within one?"""
+    automaton = Automaton(text("true"))
+    for pieces, code, what, hint in (
+        ([b"t", b"r", b""], "", "", ""),  # asks nobody: a TypeError here is about something else
+        ([b"x", b"t", b"r", b""], *CARRIED),
+        ([b"xt", b""], "GRAM-11", "the walk goes on behind None", "None is no state: stop at the first byte that can't be read"),
+    ):
+        try:
+            token_mask(automaton, automaton.start, pieces, len(pieces) - 1)
+        except TypeError as error:
+            if not code:
+                return
+            raise Mistake(code, what, f"grammar 'true', tokens {', '.join(map(repr, pieces[:-1]))}: {error}", hint) from None
+
+
+def walk(automaton, state, pieces, *, carry="", whole=False):
+    """Token by token. The keyword arguments make the known mistakes."""
     allowed, now = [], state
     for piece in pieces:
-        now = state if reset or now is None else now
-        for byte in piece:
-            now = automaton.step(now, byte)
-            if now is None:
+        if not carry or (carry == "until None" and now is None):
+            now = state
+        last, read = now, now is not None
+        for byte in piece if read else b"":
+            after = automaton.step(now, byte)
+            if after is None:
+                read = False
                 break
-        allowed.append(now is not None and len(piece) > 0 and (not whole or automaton.accepts(now)))
+            now = last = after
+        if not read:
+            now = last if carry == "as far as it came" else None
+        allowed.append(read and len(piece) > 0 and (not whole or automaton.accepts(now)))
     return allowed
 
 
@@ -509,13 +574,32 @@ def one_hot(tokens, vocab=5):
     return torch.nn.functional.one_hot(torch.tensor(tokens), vocab).float()
 
 
+NO_Q_BEHIND = "DRAFT-15", "there is no q behind the draft", "all are kept: the token that follows is drawn from target_probs[-1] as it is"
+
+
+def rest(p, q):
+    """max(0, p - q), made to add up to 1."""
+    left = (p - q).clamp(min=0)
+    return left / left.sum()
+
+
+def shares_of(counts):
+    return [round(share, 2) for share in (counts / counts.sum()).tolist()]
+
+
 def greedy_cases(accept_draft):
     """Picked, not drawn: what is kept is what the target says, up to the first difference and one token behind it."""
     for drafted, target in (([1, 2, 3], [1, 2, 3, 4]), ([1, 2, 3], [1, 0, 3, 4]), ([1, 2, 3], [4, 2, 3, 0]), ([2], [2, 2]), ([], [3]), ([4, 4], [4, 1, 1]), ([0, 0], [0, 3, 4])):
         same = next((i for i, (a, b) in enumerate(zip(drafted, target, strict=False)) if a != b), len(drafted))
         expected = target[: same + 1]
         draft_probs = one_hot(drafted) if drafted else torch.zeros(0, 5)
-        got = accept_draft(torch.tensor(drafted, dtype=torch.int64), draft_probs, one_hot(target), torch.Generator().manual_seed(0))
+        try:
+            got = accept_draft(torch.tensor(drafted, dtype=torch.int64), draft_probs, one_hot(target), torch.Generator().manual_seed(0))
+        except (IndexError, RuntimeError) as error:
+            # draft_probs has as many rows as the draft has tokens, and p - q is 0 everywhere where both say the same word
+            if same == len(drafted) and (f"size {len(drafted)}" in str(error) or "sum of probabilities" in str(error)):
+                raise Mistake(*NO_Q_BEHIND[:2], f"draft {drafted}, the target says {target}: {error}", NO_Q_BEHIND[2]) from None
+            raise
         if not isinstance(got, torch.Tensor) or got.dtype != torch.int64 or got.ndim != 1:
             shown = f"{tuple(got.shape)} {got.dtype}" if isinstance(got, torch.Tensor) else type(got).__name__
             raise Mistake("DRAFT-10", "a row of int64 tokens is expected", f"got {shown}", "torch.cat of the kept tokens and one more, which multinomial gives as int64")
@@ -535,6 +619,43 @@ def greedy_cases(accept_draft):
         raise Mistake("DRAFT-05", "with greedy decoding the result is not the target's own", evidence, "keep a token with probability min(1, p / q): 1 where both agree, 0 where p is 0")
 
 
+def chance(n):
+    """By chance a share of n cases moves by sqrt(share · (1 - share) / n); five times that is never seen."""
+    return 5 * (0.25 / max(1, n)) ** 0.5
+
+
+def judge_shares(place, counts, target, draft):
+    """Whether the tokens at this place are distributed as the target says; and if not, which mistake would have given these."""
+    p, slack = target[place], chance(int(counts.sum()))
+    seen = counts / counts.sum().clamp(min=1)
+    if (seen - p).abs().max() <= slack:
+        return
+    evidence = f"place {place}: p is {p.double().round(decimals=2).tolist()}; the shares of {int(counts.sum())} tokens are {shares_of(counts)}"
+    if place == len(draft):
+        suspects = [(*NO_Q_BEHIND[:2], rest(p, q), NO_Q_BEHIND[2]) for q in draft]
+    else:
+        q = draft[place]
+        keep = torch.minimum(p, q)
+        lost = 1 - keep.sum()
+        suspects = [("DRAFT-14", "q of another place is subtracted", keep + lost * rest(p, other), "the draft ended at one row: p and q both come from that one")
+                    for row, other in enumerate(draft) if row != place]  # fmt: skip
+    if place == 0:
+        inverse = q * torch.where(p > 0, q / p, torch.ones(5)).clamp(max=1)
+        likely = torch.nn.functional.one_hot((p - q).argmax(), 5)
+        suspects += [
+            # Friday's cell: the finding is left to whoever looks for it
+            ("DRAFT-01", "the first token does not have the target's distribution", keep + lost * p, "follow the cases that are not kept, and add up where they go"),
+            ("DRAFT-05", "every token of the draft is kept", q, "keep x with probability min(1, p(x) / q(x))"),
+            ("DRAFT-04", "a token is kept with probability q / p in place of p / q", inverse + (1 - inverse.sum()) * rest(p, q), "the more the draft exaggerates, the less is kept"),
+            ("DRAFT-06", "the token in place of one that is not kept is picked, not drawn", keep + lost * likely, "torch.multinomial, not argmax"),
+            ("DRAFT-12", "the token in place of one that is not kept is drawn from q", keep + lost * q, "max(0, p - q): the draft has had its say"),
+        ]
+    code, what, distribution, hint = min(suspects, key=lambda suspect: (seen - suspect[2]).abs().max())
+    if (seen - distribution).abs().max() < slack:
+        raise Mistake(code, what, evidence, hint)
+    raise Mistake("DRAFT-09", f"token {place} does not have the target's distribution at its place", evidence, "place i of the draft goes with row i of both; work the example of two words through")
+
+
 @check(
     "hybridlab.llm.speculative.accept_draft",
     visible=[{"seed": 0, "p": [0.5, 0.3, 0.1, 0.05, 0.05], "q": [0.3, 0.02, 0.08, 0.2, 0.4], "n": 1200}],
@@ -552,51 +673,26 @@ def check_accept(accept_draft, seed, p, q, n, edges=False):
     """Greedy text is the target's own, drawn text has the target's distribution at every place, and each call gives one token more."""
     greedy_cases(accept_draft)
     generator, draw = torch.Generator().manual_seed(seed), torch.Generator().manual_seed(seed + 100)
-    second, last = [0.1, 0.2, 0.3, 0.2, 0.2], [0.05, 0.05, 0.1, 0.2, 0.6]
-    target, draft = rows(p, second, last), rows(q, q)
-    counts, kept, followed = torch.zeros(3, 5), 0, [0, 0, 0]
+    # every row says something else, so that no row can stand for another
+    target, draft = rows(p, [0.1, 0.2, 0.3, 0.2, 0.2], [0.05, 0.05, 0.1, 0.2, 0.6]), rows(q, [0.05, 0.5, 0.05, 0.3, 0.1])
+    counts, kept = torch.zeros(3, 5), 0
     state = torch.get_rng_state()
-    for _ in range(n):
-        drafted = torch.multinomial(draft[0], 2, replacement=True, generator=draw)
+    for drafted in torch.multinomial(draft, n, replacement=True, generator=draw).T:
         given = tuple(part.clone() for part in (drafted, draft, target))
         got = accept_draft(*given, generator)
         for name, part, before in zip(("drafted", "draft_probs", "target_probs"), given, (drafted, draft, target), strict=True):
             if not torch.equal(part, before):
-                raise Mistake("DRAFT-11", f"the answer changes its input {name}", f"{before.tolist()} became {part.tolist()}", "no methods that end in _, no assignment into a row: make a new tensor")
+                raise Mistake("DRAFT-11", f"the answer changes its input {name}", f"{before.double().round(decimals=2).tolist()} became {part.double().round(decimals=2).tolist()}",
+                              "no methods that end in _, no assignment into a row: make a new tensor")
         kept += len(got) > 1
         for place, token in enumerate(got.tolist()):
             counts[place, token] += 1
-            followed[place] += 1
     if not torch.equal(state, torch.get_rng_state()):
         raise Mistake("DRAFT-08", "torch's own random state was used", "a generator was given", "hand it to torch.rand and torch.multinomial")
-    seen = counts[0] / n
-    # chance moves a share of n cases by sqrt(share · (1 - share) / n); five times that is never seen
-    slack = 5 * (0.25 / n) ** 0.5
-    first, drafts = torch.tensor(p), torch.tensor(q)
-    keep = torch.minimum(first, drafts)
-    lost = 1 - keep.sum()
-    residual = (first - drafts).clamp(min=0)
-    inverse = drafts * torch.where(first > 0, drafts / first, torch.ones(5)).clamp(max=1)
-    likely = keep + lost * torch.nn.functional.one_hot(residual.argmax(), 5)
-    if (seen - first).abs().max() > slack:
-        evidence = f"p is {p}, q is {q}; of {n} first tokens the shares are {[round(v, 2) for v in seen.tolist()]}"
-        suspects = (
-            ("DRAFT-01", "the token in place of one that is not kept is drawn from the target's p itself", keep + lost * first, "words that the draft says too often were kept often enough: draw from max(0, p - q)"),
-            ("DRAFT-05", "every token of the draft is kept", drafts, "keep x with probability min(1, p(x) / q(x))"),
-            ("DRAFT-04", "a token is kept with probability q / p in place of p / q", inverse + (1 - inverse.sum()) * residual / residual.sum(), "the more the draft exaggerates, the less is kept"),
-            ("DRAFT-06", "the token in place of one that is not kept is picked, not drawn", likely, "torch.multinomial, not argmax"),
-            ("DRAFT-12", "the token in place of one that is not kept is drawn from q", keep + lost * drafts, "max(0, p - q): the draft has had its say"),
-        )
-        code, what, distribution, hint = min(suspects, key=lambda suspect: (seen - suspect[2]).abs().max())
-        if (seen - distribution).abs().max() < slack:
-            raise Mistake(code, what, evidence, hint)
-        raise Mistake("DRAFT-09", "the first token does not have the target's distribution", evidence, "work the example of two words through")
-    close(kept / n, (1 - lost).item(), "DRAFT-09", "the first token is not kept as often as it should be", "keep x with probability min(1, p(x) / q(x))", rtol=0, atol=slack)
-    for place, distribution in ((1, second), (2, last)):
-        shares = counts[place] / max(1, followed[place])
-        if (shares - torch.tensor(distribution)).abs().max() > 5 * (0.25 / max(1, followed[place])) ** 0.5:
-            raise Mistake("DRAFT-09", f"token {place} does not have the target's distribution at its place",
-                          f"expected {distribution}, of {followed[place]} tokens the shares are {[round(v, 2) for v in shares.tolist()]}", "place i of the draft goes with row i of both")
+    for place in range(3):
+        judge_shares(place, counts[place], target, draft)
+    share = torch.minimum(target[0], draft[0]).sum().item()
+    close(kept / n, share, "DRAFT-09", "the first token is not kept as often as it should be", "keep x with probability min(1, p(x) / q(x))", rtol=0, atol=chance(n))
     once, again = (accept_draft(torch.tensor([4, 3]), draft, target, torch.Generator().manual_seed(3)).tolist() for _ in range(2))
     if once != again:
         raise Mistake("DRAFT-08", "the same generator state gives other tokens", f"{once} and {again}", "all randomness comes from `generator`")

@@ -89,7 +89,7 @@ for name, shape in {"SmolLM2-135M": (9, 3, 30, 576), "Llama-3-8B": (32, 8, 32, 4
 # | `n_free` | how many blocks nobody uses (attribute or property) |
 # | `users(block)` | how many use it; 0 if it is free or not of this pool |
 # | `allocate(n)` | a list of n different blocks that were free, each with one user now; `OutOfBlocks` (given) if fewer are free, with both numbers in its text; `ValueError` if n is negative |
-# | `share(blocks)` | one user more for each; `ValueError` if one has no user |
+# | `share(blocks)` | one user more for each. A block that stands there twice gains two. `ValueError` if one has no user |
 # | `release(blocks)` | one user less for each; without users a block is free again. A block that stands there twice loses two. `ValueError` if one has too few users |
 # | where it raises | **nothing** has changed |
 #
@@ -168,6 +168,7 @@ print(f"{int(filled.sum())} tokens in {sum(map(len, tables))} blocks of 4; {sum(
 # | this step | each running sequence gets one token. It needs a free block if its tokens are a multiple of `block_size` |
 # | 1. preempt | while the running ones need more blocks than are free, the **last** goes back: its blocks (tokens / block_size, rounded up) become free, and it needs none |
 # | 2. admit | only if nobody went back, and in order: while fewer than `max_batch` run and the free blocks that the running ones leave hold prompt **and one token more**, in whole blocks |
+# | | (the token more: so that its own first token does not send it back in the very next step) |
 # | | the first that does not fit ends it: nobody overtakes |
 # | result | `StepPlan(admit, preempt)`, given; the lists stay unchanged |
 #
@@ -199,7 +200,7 @@ static = sum(max(a for _, a in requests[i : i + 12]) for i in range(0, 40, 12))
 figure, axis = plt.subplots(figsize=(7, 2.2), layout="constrained")
 axis.step(range(len(occupancy)), occupancy, where="post")
 axis.set(xlabel="step", ylabel="sequences running", title="twelve places, filled again as soon as the blocks allow")
-print(f"{len(occupancy)} steps; batches of 12 that wait for their longest answer: {static} steps")
+print(f"{len(occupancy)} steps; batches of 12 that wait for their longest answer, even with memory without limit: {static} steps")
 
 # %% [markdown] id="mask-why"
 # ## Wednesday · 5. `token_mask`: nothing but valid JSON
@@ -264,7 +265,7 @@ print("random letters under the mask:", written.decode())
 #
 # | | |
 # | --- | --- |
-# | `drafted` | n tokens; `draft_probs` (n, vocab): q, the distributions that they were drawn from |
+# | `drafted` | n tokens; `draft_probs` (n, vocab): q, the distributions that they were drawn from, so q(x) > 0 for every drafted token x |
 # | `target_probs` | (n + 1, vocab): p, what the model says at the same places, and at the one behind |
 # | token x of the draft | is kept with probability min(1, p(x) / q(x)) |
 # | the first that is not kept | ends it; in its place a token drawn from max(0, p - q), made to add up to 1 |

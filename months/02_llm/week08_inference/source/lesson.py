@@ -141,8 +141,8 @@ print("passes:", sum(lengths), "one by one;", len(requests), "prompts +", sum(st
 # %% [markdown] id="paged-text"
 # ## Pages
 #
-# Nobody knows how long an answer gets. So the cache is cut into blocks of 16 tokens, and a sequence gets the next block when its last is full. Its *block table* says where they lie. Blocks can be **shared**: below, four answers to one
-# question begin with the same blocks, and a block is copied only when one of them writes into it.
+# Nobody knows how long an answer gets. So the cache is cut into blocks of 16 tokens, and a sequence gets the next block when its last is full. Its *block table* says where they lie:
+# position p in the slot `table[p // 16] * 16 + p % 16`. Blocks can be **shared**: below, four answers to one question begin with the same blocks, and a block is copied only when one of them writes into it.
 #
 # Four *different* answers need chance. Temperature divides the logits; top-p keeps the most probable tokens that make up p.
 
@@ -173,8 +173,8 @@ print(f"after 8 tokens each: {cache.blocks_in_use} blocks in use")
 # %% [markdown] id="speculative-text"
 # ## Speculation: guess, and check in one pass
 #
-# A cheap *draft* guesses four tokens; the model reads all four in one pass and keeps those that it would have written itself. With greedy decoding **the text is identical**. What changes is the number of passes. How many guesses are kept,
-# the *acceptance rate*, depends on draft and text. Three cases:
+# A cheap *draft* guesses four tokens; the model reads all four in one pass and keeps those that it would have written itself: a guess x is kept with
+# probability min(1, p(x) / q(x)), where the draft drew it from q and the model says p. With greedy decoding **the text is identical**. What changes is the number of passes. How many guesses are kept, the *acceptance rate*, depends on draft and text. Three cases:
 #
 # - **prompt lookup**, a draft without a model: where did the last words occur before, and what came then? On a text that repeats itself;
 # - the same on free text;
@@ -429,7 +429,7 @@ answer("q1", ...)
 answer("q2", ...)
 
 # %% [markdown] id="q3-text"
-# **3.** Why is decoding one sequence slow? (a) attention is quadratic; (b) every weight is fetched from memory for one token; (c) the softmax over the vocabulary is large
+# **3.** Where memory is the bound: why is decoding one sequence slow? (a) attention is quadratic; (b) every weight is fetched from memory for one token; (c) the softmax over the vocabulary is large
 
 # %% id="q3"
 answer("q3", ...)

@@ -136,6 +136,18 @@ def kv_cache_bytes(config, lengths, *, block_size=1, dtype=torch.float32):
     return total
 
 
+@mistake("KVBYTES-10", "bits")
+def kv_cache_bytes(config, lengths, *, block_size=1, dtype=torch.float32):
+    if block_size < 1 or min(lengths, default=0) < 0:
+        raise ValueError(f"block_size {block_size}, lengths {lengths}")
+    total = 0
+    for length in lengths:
+        blocks = (length + block_size - 1) // block_size
+        numbers = config.n_kv_heads * config.d_head * config.n_layers
+        total += blocks * block_size * numbers * 2 * torch.finfo(dtype).bits
+    return total
+
+
 @correct("a loop over the sequences")
 def kv_cache_bytes(config, lengths, *, block_size=1, dtype=torch.float32):
     if block_size < 1 or min(lengths, default=0) < 0:
@@ -773,6 +785,51 @@ class BlockPool:
                 self.queue.append(block)
 
 
+@mistake("POOL-12", "share takes a block that stands twice for one")
+class BlockPool:
+    def __init__(self, n_blocks):
+        if n_blocks < 1:
+            raise ValueError(f"{n_blocks} blocks")
+        self.queue = deque(range(n_blocks))
+        self.used = [0] * n_blocks
+
+    @property
+    def n_free(self):
+        return len(self.queue)
+
+    def users(self, block):
+        return self.used[block] if 0 <= block < len(self.used) else 0
+
+    def allocate(self, n):
+        if n < 0:
+            raise ValueError(f"{n} blocks")
+        if n > len(self.queue):
+            raise OutOfBlocks(f"asked for {n}, free are {len(self.queue)}")
+        blocks = []
+        for _ in range(n):
+            block = self.queue.popleft()
+            self.used[block] = 1
+            blocks.append(block)
+        return blocks
+
+    def share(self, blocks):
+        if any(self.users(block) == 0 for block in blocks):
+            raise ValueError(f"one of {blocks} is free")
+        for block in set(blocks):
+            self.used[block] += 1
+
+    def release(self, blocks):
+        left = {block: self.users(block) for block in blocks}
+        for block in blocks:
+            left[block] -= 1
+        if min(left.values(), default=0) < 0:
+            raise ValueError(f"one of {blocks} has too few users")
+        for block, users in left.items():
+            self.used[block] = users
+            if users == 0:
+                self.queue.append(block)
+
+
 @correct("a queue of free blocks and a list of counts")
 class BlockPool:
     def __init__(self, n_blocks):
@@ -965,7 +1022,7 @@ def cache_slots(tables, lengths, block_size):
     return torch.tensor(slots), torch.tensor(filled)
 
 
-@mistake("SLOT-07", "a table that is exactly full is taken for too short")
+@mistake("SLOT-07", "a table may be one block too short")
 def cache_slots(tables, lengths, block_size):
     longest = max(lengths)
     slots, filled = [], []
@@ -989,6 +1046,98 @@ def cache_slots(tables, lengths, block_size):
         slots.append(row + [0] * (longest - length))
         filled.append([True] * length + [False] * (longest - length))
     return torch.tensor(slots), torch.tensor(filled)
+
+
+@mistake("SLOT-11", "True where the slot is not 0")
+def cache_slots(tables, lengths, block_size):
+    longest = max(lengths)
+    slots, filled = [], []
+    for table, length in zip(tables, lengths, strict=True):
+        if length < 1 or length > block_size * len(table):
+            raise ValueError(f"{length} tokens in {len(table)} blocks of {block_size}")
+        row = [slot for block in table for slot in range(block * block_size, (block + 1) * block_size)][:length]
+        slots.append(row + [0] * (longest - length))
+        filled.append([True] * length + [False] * (longest - length))
+    slots = torch.tensor(slots)
+    return slots, slots != 0
+
+
+@mistake("SLOT-11", "True where the slot is above 0")
+def cache_slots(tables, lengths, block_size):
+    longest = max(lengths)
+    slots, filled = [], []
+    for table, length in zip(tables, lengths, strict=True):
+        if length < 1 or length > block_size * len(table):
+            raise ValueError(f"{length} tokens in {len(table)} blocks of {block_size}")
+        row = [slot for block in table for slot in range(block * block_size, (block + 1) * block_size)][:length]
+        slots.append(row + [0] * (longest - length))
+        filled.append([True] * length + [False] * (longest - length))
+    return torch.tensor(slots), torch.tensor(slots) > 0
+
+
+@mistake("SLOT-12", "a table that is exactly full is taken for too short")
+def cache_slots(tables, lengths, block_size):
+    longest = max(lengths)
+    slots, filled = [], []
+    for table, length in zip(tables, lengths, strict=True):
+        if length < 1 or length >= block_size * len(table):
+            raise ValueError(f"{length} tokens in {len(table)} blocks of {block_size}")
+        row = [slot for block in table for slot in range(block * block_size, (block + 1) * block_size)][:length]
+        slots.append(row + [0] * (longest - length))
+        filled.append([True] * length + [False] * (longest - length))
+    return torch.tensor(slots), torch.tensor(filled)
+
+
+@mistake("SLOT-12", "a block to spare is taken for an error")
+def cache_slots(tables, lengths, block_size):
+    longest = max(lengths)
+    slots, filled = [], []
+    for table, length in zip(tables, lengths, strict=True):
+        if length < 1 or -(-length // block_size) != len(table):
+            raise ValueError(f"{length} tokens in {len(table)} blocks of {block_size}")
+        row = [slot for block in table for slot in range(block * block_size, (block + 1) * block_size)][:length]
+        slots.append(row + [0] * (longest - length))
+        filled.append([True] * length + [False] * (longest - length))
+    return torch.tensor(slots), torch.tensor(filled)
+
+
+@mistake("SLOT-06", "filled first")
+def cache_slots(tables, lengths, block_size):
+    longest = max(lengths)
+    slots, filled = [], []
+    for table, length in zip(tables, lengths, strict=True):
+        if length < 1 or length > block_size * len(table):
+            raise ValueError(f"{length} tokens in {len(table)} blocks of {block_size}")
+        row = [slot for block in table for slot in range(block * block_size, (block + 1) * block_size)][:length]
+        slots.append(row + [0] * (longest - length))
+        filled.append([True] * length + [False] * (longest - length))
+    return torch.tensor(filled), torch.tensor(slots)
+
+
+@mistake("SLOT-06", "slots in 32 bits")
+def cache_slots(tables, lengths, block_size):
+    longest = max(lengths)
+    slots, filled = [], []
+    for table, length in zip(tables, lengths, strict=True):
+        if length < 1 or length > block_size * len(table):
+            raise ValueError(f"{length} tokens in {len(table)} blocks of {block_size}")
+        row = [slot for block in table for slot in range(block * block_size, (block + 1) * block_size)][:length]
+        slots.append(row + [0] * (longest - length))
+        filled.append([True] * length + [False] * (longest - length))
+    return torch.tensor(slots, dtype=torch.int32), torch.tensor(filled)
+
+
+@mistake("SLOT-06", "filled in ones and zeros")
+def cache_slots(tables, lengths, block_size):
+    longest = max(lengths)
+    slots, filled = [], []
+    for table, length in zip(tables, lengths, strict=True):
+        if length < 1 or length > block_size * len(table):
+            raise ValueError(f"{length} tokens in {len(table)} blocks of {block_size}")
+        row = [slot for block in table for slot in range(block * block_size, (block + 1) * block_size)][:length]
+        slots.append(row + [0] * (longest - length))
+        filled.append([True] * length + [False] * (longest - length))
+    return torch.tensor(slots), torch.tensor(filled).long()
 
 
 @correct("all slots of all blocks, cut off")
@@ -1239,6 +1388,128 @@ def plan_step(running, waiting, *, n_free, block_size, max_batch):
     return admit
 
 
+@mistake("PLAN-11", "a plain pair")
+def plan_step(running, waiting, *, n_free, block_size, max_batch):
+    back = 0
+    while True:
+        staying = running[: len(running) - back]
+        needed = len([tokens for tokens in staying if tokens % block_size == 0])
+        freed = sum((tokens + block_size - 1) // block_size for tokens in running[len(staying) :])
+        if needed <= n_free + freed:
+            break
+        back += 1
+    if back:
+        return 0, back
+    left, admit = n_free - needed, 0
+    for prompt in waiting:
+        blocks = (prompt + 1 + block_size - 1) // block_size
+        if blocks > left or len(running) + admit >= max_batch:
+            break
+        left, admit = left - blocks, admit + 1
+    return admit, 0
+
+
+@mistake("PLAN-12", "max_batch for newcomers alone")
+def plan_step(running, waiting, *, n_free, block_size, max_batch):
+    back = 0
+    while True:
+        staying = running[: len(running) - back]
+        needed = len([tokens for tokens in staying if tokens % block_size == 0])
+        freed = sum((tokens + block_size - 1) // block_size for tokens in running[len(staying) :])
+        if needed <= n_free + freed:
+            break
+        back += 1
+    if back:
+        return StepPlan(admit=0, preempt=back)
+    left, admit = n_free - needed, 0
+    for prompt in waiting:
+        blocks = (prompt + 1 + block_size - 1) // block_size
+        if blocks > left or admit >= max_batch:
+            break
+        left, admit = left - blocks, admit + 1
+    return StepPlan(admit, 0)
+
+
+@mistake("PLAN-13", "the same free blocks for every newcomer")
+def plan_step(running, waiting, *, n_free, block_size, max_batch):
+    back = 0
+    while True:
+        staying = running[: len(running) - back]
+        needed = len([tokens for tokens in staying if tokens % block_size == 0])
+        freed = sum((tokens + block_size - 1) // block_size for tokens in running[len(staying) :])
+        if needed <= n_free + freed:
+            break
+        back += 1
+    if back:
+        return StepPlan(admit=0, preempt=back)
+    left, admit = n_free - needed, 0
+    for prompt in waiting:
+        blocks = (prompt + 1 + block_size - 1) // block_size
+        if blocks > left or len(running) + admit >= max_batch:
+            break
+        admit += 1
+    return StepPlan(admit, 0)
+
+
+@mistake("PLAN-14", "every running sequence asks for a block")
+def plan_step(running, waiting, *, n_free, block_size, max_batch):
+    back = 0
+    while True:
+        staying = running[: len(running) - back]
+        needed = len(staying)
+        freed = sum((tokens + block_size - 1) // block_size for tokens in running[len(staying) :])
+        if needed <= n_free + freed:
+            break
+        back += 1
+    if back:
+        return StepPlan(admit=0, preempt=back)
+    left, admit = n_free - needed, 0
+    for prompt in waiting:
+        blocks = (prompt + 1 + block_size - 1) // block_size
+        if blocks > left or len(running) + admit >= max_batch:
+            break
+        left, admit = left - blocks, admit + 1
+    return StepPlan(admit, 0)
+
+
+@mistake("PLAN-15", "the need is counted once")
+def plan_step(running, waiting, *, n_free, block_size, max_batch):
+    back = 0
+    while True:
+        staying = running[: len(running) - back]
+        needed = len([tokens for tokens in running if tokens % block_size == 0])
+        freed = sum((tokens + block_size - 1) // block_size for tokens in running[len(staying) :])
+        if needed <= n_free + freed:
+            break
+        back += 1
+    if back:
+        return StepPlan(admit=0, preempt=back)
+    left, admit = n_free - needed, 0
+    for prompt in waiting:
+        blocks = (prompt + 1 + block_size - 1) // block_size
+        if blocks > left or len(running) + admit >= max_batch:
+            break
+        left, admit = left - blocks, admit + 1
+    return StepPlan(admit, 0)
+
+
+@mistake("PLAN-03", "pops the first, one after the other")
+def plan_step(running, waiting, *, n_free, block_size, max_batch):
+    staying = list(running)
+    while sum(tokens % block_size == 0 for tokens in staying) > n_free:
+        n_free += -(-staying.pop(0) // block_size)
+    if len(staying) < len(running):
+        return StepPlan(0, len(running) - len(staying))
+    n_free -= sum(tokens % block_size == 0 for tokens in staying)
+    admit = 0
+    for prompt in waiting:
+        n_free -= prompt // block_size + 1
+        if n_free < 0 or len(staying) + admit >= max_batch:
+            break
+        admit += 1
+    return StepPlan(admit, 0)
+
+
 @correct("counted anew for each number of those that go back")
 def plan_step(running, waiting, *, n_free, block_size, max_batch):
     back = 0
@@ -1405,6 +1676,167 @@ def token_mask(automaton, state, pieces, end_token):
     allowed = [len(piece) > 0 and readable(piece, state) for piece in pieces]
     allowed[end_token] = automaton.accepts(state)
     return torch.tensor(allowed)
+
+
+@mistake("GRAM-03", "the end is allowed by its bytes, too")
+def token_mask(automaton, state, pieces, end_token):
+    if end_token not in range(len(pieces)):
+        raise ValueError(f"no token {end_token}")
+
+    def readable(piece, now):
+        if not piece:
+            return True
+        after = automaton.step(now, piece[0])
+        return after is not None and readable(piece[1:], after)
+
+    allowed = [len(piece) > 0 and readable(piece, state) for piece in pieces]
+    allowed[end_token] |= automaton.accepts(state)
+    return torch.tensor(allowed)
+
+
+@mistake("GRAM-07", "one token behind the last for the end")
+def token_mask(automaton, state, pieces, end_token):
+    if not 0 <= end_token <= len(pieces):
+        raise ValueError(f"no token {end_token}")
+
+    def readable(piece, now):
+        if not piece:
+            return True
+        after = automaton.step(now, piece[0])
+        return after is not None and readable(piece[1:], after)
+
+    allowed = [len(piece) > 0 and readable(piece, state) for piece in pieces]
+    if end_token < len(pieces):
+        allowed[end_token] = automaton.accepts(state)
+    return torch.tensor(allowed)
+
+
+@mistake("GRAM-12", "from the grammar's beginning")
+def token_mask(automaton, state, pieces, end_token):
+    if end_token not in range(len(pieces)):
+        raise ValueError(f"no token {end_token}")
+
+    def readable(piece, now):
+        if not piece:
+            return True
+        after = automaton.step(now, piece[0])
+        return after is not None and readable(piece[1:], after)
+
+    allowed = [len(piece) > 0 and readable(piece, automaton.start) for piece in pieces]
+    allowed[end_token] = automaton.accepts(state)
+    return torch.tensor(allowed)
+
+
+@mistake("GRAM-12", "from the grammar's beginning, the end too")
+def token_mask(automaton, state, pieces, end_token):
+    if end_token not in range(len(pieces)):
+        raise ValueError(f"no token {end_token}")
+
+    def readable(piece, now):
+        if not piece:
+            return True
+        after = automaton.step(now, piece[0])
+        return after is not None and readable(piece[1:], after)
+
+    allowed = [len(piece) > 0 and readable(piece, automaton.start) for piece in pieces]
+    allowed[end_token] = automaton.accepts(automaton.start)
+    return torch.tensor(allowed)
+
+
+@mistake("GRAM-13", "True for what is masked")
+def token_mask(automaton, state, pieces, end_token):
+    if end_token not in range(len(pieces)):
+        raise ValueError(f"no token {end_token}")
+
+    def readable(piece, now):
+        if not piece:
+            return True
+        after = automaton.step(now, piece[0])
+        return after is not None and readable(piece[1:], after)
+
+    allowed = [len(piece) > 0 and readable(piece, state) for piece in pieces]
+    allowed[end_token] = automaton.accepts(state)
+    return ~torch.tensor(allowed)
+
+
+@mistake("GRAM-13", "True for what is masked, but for the end")
+def token_mask(automaton, state, pieces, end_token):
+    if end_token not in range(len(pieces)):
+        raise ValueError(f"no token {end_token}")
+
+    def readable(piece, now):
+        if not piece:
+            return True
+        after = automaton.step(now, piece[0])
+        return after is not None and readable(piece[1:], after)
+
+    allowed = [len(piece) > 0 and readable(piece, state) for piece in pieces]
+    allowed = [not one for one in allowed]
+    allowed[end_token] = automaton.accepts(state)
+    return torch.tensor(allowed)
+
+
+@mistake("GRAM-06", "the first None is carried to the next token")
+def token_mask(automaton, state, pieces, end_token):
+    if end_token not in range(len(pieces)):
+        raise ValueError(f"no token {end_token}")
+    mask = torch.zeros(len(pieces), dtype=torch.bool)
+    now = state
+    for token, piece in enumerate(pieces):
+        for byte in piece:
+            now = automaton.step(now, byte)
+            if now is None:
+                break
+        mask[token] = now is not None and len(piece) > 0
+    mask[end_token] = automaton.accepts(state)
+    return mask
+
+
+@mistake("GRAM-06", "the first None ends all others")
+def token_mask(automaton, state, pieces, end_token):
+    if end_token not in range(len(pieces)):
+        raise ValueError(f"no token {end_token}")
+    mask = torch.zeros(len(pieces), dtype=torch.bool)
+    now = state
+    for token, piece in enumerate(pieces):
+        for byte in piece:
+            if now is not None:
+                now = automaton.step(now, byte)
+        mask[token] = now is not None and len(piece) > 0
+    mask[end_token] = automaton.accepts(state)
+    return mask
+
+
+@mistake("GRAM-06", "state itself is moved")
+def token_mask(automaton, state, pieces, end_token):
+    if end_token not in range(len(pieces)):
+        raise ValueError(f"no token {end_token}")
+    mask = torch.zeros(len(pieces), dtype=torch.bool)
+    for token, piece in enumerate(pieces):
+        read = len(piece) > 0
+        for byte in piece:
+            after = automaton.step(state, byte)
+            if after is None:
+                read = False
+                break
+            state = after
+        mask[token] = read
+    mask[end_token] = automaton.accepts(state)
+    return mask
+
+
+@mistake("GRAM-11", "asks what follows None")
+def token_mask(automaton, state, pieces, end_token):
+    if end_token not in range(len(pieces)):
+        raise ValueError(f"no token {end_token}")
+    mask = torch.zeros(len(pieces), dtype=torch.bool)
+    for token, piece in enumerate(pieces):
+        now = state
+        for byte in piece:
+            now = automaton.step(now, byte)
+        mask[token] = now is not None and len(piece) > 0
+    mask[end_token] = automaton.accepts(state)
+    return mask
 
 
 @correct("byte by byte, by recursion")
@@ -1626,6 +2058,96 @@ def accept_draft(drafted, draft_probs, target_probs, generator=None):
     weights = target_probs[first]
     if first < n:
         weights = draft_probs[first]
+    return torch.cat([drafted[:first], torch.multinomial(weights, 1, generator=generator)])
+
+
+@mistake("DRAFT-14", "the draft's last row")
+def accept_draft(drafted, draft_probs, target_probs, generator=None):
+    n = len(drafted)
+    if draft_probs.shape[1] != target_probs.shape[1] or len(target_probs) != n + 1:
+        raise ValueError(f"{tuple(draft_probs.shape)} and {tuple(target_probs.shape)} for {n} tokens")
+    places = torch.arange(n)
+    p, q = target_probs[places, drafted], draft_probs[places, drafted]
+    kept = torch.rand(n, generator=generator) < p / q
+    first = int(kept.long().cumprod(0).sum())
+    weights = target_probs[first]
+    if first < n:
+        weights = torch.relu(weights - draft_probs[-1])
+    return torch.cat([drafted[:first], torch.multinomial(weights, 1, generator=generator)])
+
+
+@mistake("DRAFT-14", "the draft's first row")
+def accept_draft(drafted, draft_probs, target_probs, generator=None):
+    n = len(drafted)
+    if draft_probs.shape[1] != target_probs.shape[1] or len(target_probs) != n + 1:
+        raise ValueError(f"{tuple(draft_probs.shape)} and {tuple(target_probs.shape)} for {n} tokens")
+    places = torch.arange(n)
+    p, q = target_probs[places, drafted], draft_probs[places, drafted]
+    kept = torch.rand(n, generator=generator) < p / q
+    first = int(kept.long().cumprod(0).sum())
+    weights = target_probs[first]
+    if first < n:
+        weights = torch.relu(weights - draft_probs[0])
+    return torch.cat([drafted[:first], torch.multinomial(weights, 1, generator=generator)])
+
+
+@mistake("DRAFT-14", "the row behind the place where the draft ended")
+def accept_draft(drafted, draft_probs, target_probs, generator=None):
+    n = len(drafted)
+    if draft_probs.shape[1] != target_probs.shape[1] or len(target_probs) != n + 1:
+        raise ValueError(f"{tuple(draft_probs.shape)} and {tuple(target_probs.shape)} for {n} tokens")
+    places = torch.arange(n)
+    p, q = target_probs[places, drafted], draft_probs[places, drafted]
+    kept = torch.rand(n, generator=generator) < p / q
+    first = int(kept.long().cumprod(0).sum())
+    weights = target_probs[first]
+    if first < n:
+        weights = torch.relu(weights - draft_probs[min(first + 1, n - 1)])
+    return torch.cat([drafted[:first], torch.multinomial(weights, 1, generator=generator)])
+
+
+@mistake("DRAFT-15", "the last row of q, also behind the draft")
+def accept_draft(drafted, draft_probs, target_probs, generator=None):
+    n = len(drafted)
+    if draft_probs.shape[1] != target_probs.shape[1] or len(target_probs) != n + 1:
+        raise ValueError(f"{tuple(draft_probs.shape)} and {tuple(target_probs.shape)} for {n} tokens")
+    places = torch.arange(n)
+    p, q = target_probs[places, drafted], draft_probs[places, drafted]
+    kept = torch.rand(n, generator=generator) < p / q
+    first = int(kept.long().cumprod(0).sum())
+    weights = target_probs[first]
+    if n:
+        weights = torch.relu(weights - draft_probs[min(first, n - 1)])
+    return torch.cat([drafted[:first], torch.multinomial(weights, 1, generator=generator)])
+
+
+@mistake("DRAFT-15", "a row of q that is not there")
+def accept_draft(drafted, draft_probs, target_probs, generator=None):
+    n = len(drafted)
+    if draft_probs.shape[1] != target_probs.shape[1] or len(target_probs) != n + 1:
+        raise ValueError(f"{tuple(draft_probs.shape)} and {tuple(target_probs.shape)} for {n} tokens")
+    places = torch.arange(n)
+    p, q = target_probs[places, drafted], draft_probs[places, drafted]
+    kept = torch.rand(n, generator=generator) < p / q
+    first = int(kept.long().cumprod(0).sum())
+    weights = target_probs[first]
+    weights = torch.relu(weights - draft_probs[first])
+    return torch.cat([drafted[:first], torch.multinomial(weights, 1, generator=generator)])
+
+
+@mistake("DRAFT-15", "the last row of q, but not where nothing would be left")
+def accept_draft(drafted, draft_probs, target_probs, generator=None):
+    n = len(drafted)
+    if draft_probs.shape[1] != target_probs.shape[1] or len(target_probs) != n + 1:
+        raise ValueError(f"{tuple(draft_probs.shape)} and {tuple(target_probs.shape)} for {n} tokens")
+    places = torch.arange(n)
+    p, q = target_probs[places, drafted], draft_probs[places, drafted]
+    kept = torch.rand(n, generator=generator) < p / q
+    first = int(kept.long().cumprod(0).sum())
+    weights = target_probs[first]
+    if n:
+        left = torch.relu(weights - draft_probs[min(first, n - 1)])
+        weights = left if left.sum() > 0 else weights
     return torch.cat([drafted[:first], torch.multinomial(weights, 1, generator=generator)])
 
 
