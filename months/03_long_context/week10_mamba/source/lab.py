@@ -113,8 +113,8 @@ print("the step decides alone: exp(dt · A)")
 # **Worked example.** One channel, weights (1, 10, 100), no past:
 
 # %% id="conv-example"
-for t, text in enumerate(("100·1", "10·1 + 100·2", "1·1 + 10·2 + 100·3", "1·2 + 10·3 + 100·4")):
-    print(f"y_{t} = {text:20s} = {eval(text.replace('·', '*'))}")
+for t, seen in enumerate(((0, 0, 1), (0, 1, 2), (1, 2, 3), (2, 3, 4))):
+    print(f"y_{t} = " + " + ".join(f"{weight}·{x}" for weight, x in zip((1, 10, 100), seen)), "=", seen[0] + 10 * seen[1] + 100 * seen[2])
 print("new past: x_2, x_3 = 3, 4")
 
 # %% id="causal-conv" exercise="hybridlab.ssm.causal_conv.causal_conv" points=3 minutes=25 difficulty=2
