@@ -61,6 +61,7 @@ def promoted_path(folder: Path, symbol: str) -> Path:
 
 
 def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hex. Raises OSError where the file can't be read."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Every public tensor function of the Transformer says the shapes of what it takes and gives, and what it computes."""
+"""Every public tensor function of the library says the shapes of what it takes and gives, and what it computes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import hybridlab.transformer
+import hybridlab
 import pytest
 
-FILES = sorted(Path(hybridlab.transformer.__path__[0]).glob("*.py"))
+ROOT = Path(hybridlab.__path__[0])
+FILES = sorted(ROOT.rglob("*.py"))
 #: A tensor that no jaxtyping shape stands around; in a list of arguments of a Callable it can have none.
 BARE = re.compile(r"(?<!\[)\bTensor\b(?!,)")
 
@@ -23,7 +24,7 @@ def public_functions(node: ast.AST) -> Iterator[ast.FunctionDef]:
             yield from public_functions(inner)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_public_tensor_functions_have_shapes_and_public_names_docstrings(path):
     tree = ast.parse(path.read_text("utf-8"))
     for function in public_functions(tree):

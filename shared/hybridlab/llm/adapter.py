@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -88,7 +89,7 @@ def load_adapter(model: nn.Module, folder: str | os.PathLike) -> LoRAConfig:
     return config
 
 
-def read_adapter(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_adapter(folder: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Shaped[Tensor, "..."]]]:
     """(settings, weights by their names in the file). Raises AdapterError where a file is missing or damaged."""
     folder = Path(folder)
     for name in (SETTINGS, WEIGHTS):

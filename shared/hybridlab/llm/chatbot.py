@@ -88,6 +88,10 @@ def converse(model: EmbeddedModel, sources: Sequence[str]) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
+    """Converse as the words of the command line say (None: this process's own), and return the exit status.
+
+    It is 1, with a sentence on stderr, where the adapter or the sources can't be used. Raises SystemExit on words that it does not know.
+    """
     parser = argparse.ArgumentParser(prog="python -m hybridlab.llm.chatbot", description="Talk to SmolLM2, with or without an adapter.")
     parser.add_argument("--adapter", type=Path, help="a GGUF adapter, as the project writes it")
     parser.add_argument("--sources", type=Path, help="a text file: each question is about its paragraphs")

@@ -55,6 +55,7 @@ Group = tuple[Case, ...]
 
 @cache
 def material() -> dict[str, Any]:
+    """All that the cases are made of, from `chatbot_data.json`: most of it in a "train" and a "test" part. Read once, for reading only."""
     return json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
 
 

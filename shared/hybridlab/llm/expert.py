@@ -38,6 +38,8 @@ class Card:
 
 @dataclass(frozen=True)
 class Expert:
+    """An adapter and what its card says; `path` is the adapter's GGUF file, and the card lies beside it."""
+
     card: Card
     path: Path
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -58,7 +59,7 @@ def _require_room(name: str, entry: dict, size: int) -> None:
         raise ValueError(f"{name} should end at byte {end:,} of the data, which has {size:,}")
 
 
-def read_tensors(path: str | Path) -> Iterator[tuple[str, Tensor]]:
+def read_tensors(path: str | Path) -> Iterator[tuple[str, Shaped[Tensor, "*shape"]]]:
     """Name and values of every tensor, one after the other; each is a copy. Raises SafetensorsError as `read_table` does."""
     table = read_table(path)
     with Path(path).open("rb") as file:

@@ -25,6 +25,9 @@ class DamagedModel(ValueError):
 
 @dataclass(frozen=True)
 class Dimensions:
+    """The sizes that the file begins with: `hidden` is the width of a state, `d_ff` that within an MLP, `positions` the most tokens
+    of a text, and `eps` what LayerNorm adds to the variance."""
+
     hidden: int
     layers: int
     heads: int

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int8
+from jaxtyping import Bool, Float, Float32, Int, Int8
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -53,7 +53,7 @@ class Reader(nn.Module):
         real: Bool[Tensor, "pairs m"],
         passages: Float[Tensor, "passages n dim"],
         there: Bool[Tensor, "passages n"],
-        which: Tensor,
+        which: Int[Tensor, " pairs"],
     ) -> Float[Tensor, " pairs"]:
         """Pair i is question i and passage `which[i]`; `real` and `there` are False where a row is filled up."""
         return self.judge(questions, real, F.normalize(passages @ self.passage, dim=-1)[which], there[which])

@@ -1,34 +1,52 @@
-"""What a recurrence looks at first and last: that the shapes fit, and that nothing leaves it that is no number."""
+"""What a recurrence looks at first and last: that shapes and states fit, and that nothing leaves it that is no number."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from hybridlab.ssm.stability import require_finite
 
+State = TypeVar("State")
 
-def require_shapes(expected: Mapping[str, tuple[Tensor | None, tuple[int, ...]]]) -> None:
+
+def require_shapes(expected: Mapping[str, tuple[Shaped[Tensor, "..."] | None, tuple[int, ...]]]) -> None:
     """Raises ValueError that names the first tensor which has not the shape it should have; None is left out."""
     for name, (tensor, shape) in expected.items():
         if tensor is not None and tuple(tensor.shape) != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
 
 
-def require_tokens(name: str, tensor: Tensor) -> None:
+def require_tokens(name: str, tensor: Shaped[Tensor, "..."]) -> None:
     """Raises ValueError if the tensor holds nothing at all: no texts, or no tokens."""
     if not tensor.numel():
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}: there is nothing to read")
 
 
-def require_decays(name: str, decay: Tensor, *, highest: float = torch.inf) -> None:
+def layer_states(tokens: Int[Tensor, "batch time"], state: Sequence[State] | None, n_layers: int) -> Sequence[State | None]:
+    """The state of each layer: the one given, or None for each.
+
+    Raises:
+        ValueError: no tokens; a state of another number of layers.
+    """
+    require_tokens("tokens", tokens)
+    if state is None:
+        return [None] * n_layers
+    if len(state) != n_layers:
+        raise ValueError(f"a state of {len(state)} layers was given, and the model has {n_layers}: it belongs to another model")
+    return state
+
+
+def require_decays(name: str, decay: Float[Tensor, "..."], *, highest: float = torch.inf) -> None:
     """Raises ValueError unless every decay is a number from 0 to `highest`: a state that grows has no end."""
     wrong = decay.detach()[~(torch.isfinite(decay) & (decay >= 0) & (decay <= highest))]
     if wrong.numel():
         raise ValueError(f"{name} has {wrong[0]:.3g} in it; it must be finite, at least 0 and at most {highest:g}")
 
 
-def require_finite_result(inputs: Mapping[str, Tensor], *results: Tensor) -> None:
+def require_finite_result(inputs: Mapping[str, Float[Tensor, "..."]], *results: Float[Tensor, "..."]) -> None:
     """Refuse a result with NaN or infinity in it, and say what brought it there. The inputs are looked at only then.
 
     Raises:
@@ -42,6 +60,6 @@ def require_finite_result(inputs: Mapping[str, Tensor], *results: Tensor) -> Non
     raise ValueError(f"the state overflows {results[0].dtype}: {largest}")
 
 
-def widest(tensor: Tensor) -> torch.dtype:
+def widest(tensor: Float[Tensor, "..."]) -> torch.dtype:
     """float32, or the tensor's own dtype if that is wider: what decays and states are computed in."""
     return torch.promote_types(tensor.dtype, torch.float32)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -70,8 +70,8 @@ def copying_texts(
     return torch.cat([string, torch.full((batch, 1), MARK), string[:, :-1]], 1), string
 
 
-def said(model: nn.Module, texts: Int[Tensor, "batch time"]) -> Tensor:
-    """The logits from the mark on, (batch, length, vocab): the models with a state return it beside them."""
+def said(model: nn.Module, texts: Int[Tensor, "batch time"]) -> Float[Tensor, "batch length vocab"]:
+    """The logits from the mark on: the models with a state return it beside them."""
     out = model(texts)
     logits = out[0] if isinstance(out, tuple) else out
     return logits[:, texts.shape[1] // 2 :]

@@ -34,11 +34,19 @@ class DeltaInputs(NamedTuple):
     state: Tensor
 
 
-def delta_inputs(r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor | None) -> DeltaInputs:
+def delta_inputs(
+    r: Float[Tensor, "batch time heads d_key"],
+    log_w: Float[Tensor, "batch time heads d_key"],
+    k: Float[Tensor, "batch time heads d_key"],
+    v: Float[Tensor, "batch time heads d_value"],
+    a: Float[Tensor, "batch time heads d_key"],
+    b: Float[Tensor, "batch time heads d_key"],
+    state: Float[Tensor, "batch heads d_value d_key"] | None,
+) -> DeltaInputs:
     """Check the inputs, widen them to float32 (float64 stays), and begin with a state of zeros where none is given.
 
     Raises:
-        ValueError: a shape that does not fit k's (batch, time, heads, d_key), no tokens, a log_w above 0 or not finite.
+        ValueError: a shape that does not fit k's, no tokens, a log_w above 0 or not finite.
     """
     require_tokens("k", k)
     batch, _, heads, d_key = k.shape

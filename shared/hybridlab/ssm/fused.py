@@ -12,6 +12,7 @@ import math
 from types import SimpleNamespace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from hybridlab.ssm.scan_inputs import require_finite, selective_inputs, ssd_inputs
@@ -36,8 +37,19 @@ def kernel_serves(device: torch.device, time: int) -> bool:
     return device.type == "cuda" and 1 < time <= LONGEST and kernels() is not None
 
 
-def run_selective_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """`chunked_scan`, or the kernel where it serves. The kernel can't begin with a state: a text that goes on runs on ours."""
+def run_selective_scan(
+    x: Float[Tensor, "batch time d_inner"],
+    dt: Float[Tensor, "batch time d_inner"],
+    A: Float[Tensor, "d_inner d_state"],
+    B: Float[Tensor, "batch time d_state"],
+    C: Float[Tensor, "batch time d_state"],
+    state: Float[Tensor, "batch d_inner d_state"] | None = None,
+) -> tuple[Float[Tensor, "batch time d_inner"], Float[Tensor, "batch d_inner d_state"]]:
+    """`chunked_scan`, or the kernel where it serves. The kernel can't begin with a state: a text that goes on runs on ours.
+
+    Raises:
+        ValueError: bad input, see `selective_inputs`; a result that is not finite.
+    """
     if state is None and kernel_serves(x.device, x.shape[1]):
         return fused_selective_scan(x, dt, A, B, C)
     from hybridlab.ssm.chunked_scan import chunked_scan
@@ -46,8 +58,19 @@ def run_selective_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, s
     return _in_spans(functools.partial(chunked_scan, chunk=chunk), x, dt, A, B, C, state)
 
 
-def run_ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """`ssd`, or the kernel where it serves."""
+def run_ssd(
+    x: Float[Tensor, "batch time heads d_head"],
+    dt: Float[Tensor, "batch time heads"],
+    A: Float[Tensor, " heads"],
+    B: Float[Tensor, "batch time groups d_state"],
+    C: Float[Tensor, "batch time groups d_state"],
+    state: Float[Tensor, "batch heads d_head d_state"] | None = None,
+) -> tuple[Float[Tensor, "batch time heads d_head"], Float[Tensor, "batch heads d_head d_state"]]:
+    """`ssd`, or the kernel where it serves.
+
+    Raises:
+        ValueError: bad input, see `ssd_inputs`; a result that is not finite.
+    """
     if kernel_serves(x.device, x.shape[1]):
         return fused_ssd(x, dt, A, B, C, state)
     from hybridlab.ssm.ssd import ssd
@@ -55,7 +78,13 @@ def run_ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tenso
     return _in_spans(ssd, x, dt, A, B, C, state)
 
 
-def fused_selective_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+def fused_selective_scan(
+    x: Float[Tensor, "batch time d_inner"],
+    dt: Float[Tensor, "batch time d_inner"],
+    A: Float[Tensor, "d_inner d_state"],
+    B: Float[Tensor, "batch time d_state"],
+    C: Float[Tensor, "batch time d_state"],
+) -> tuple[Float[Tensor, "batch time d_inner"], Float[Tensor, "batch d_inner d_state"]]:
     """mamba-ssm's kernel, which has time last, on our shapes and with our checks."""
     inputs = selective_inputs(x, dt, A, B, C)
     y, state = kernels().selective(inputs.x.mT, inputs.dt.mT, inputs.A, inputs.B.mT, inputs.C.mT, return_last_state=True)
@@ -63,7 +92,14 @@ def fused_selective_scan(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor)
     return y.mT.to(x.dtype), state
 
 
-def fused_ssd(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+def fused_ssd(
+    x: Float[Tensor, "batch time heads d_head"],
+    dt: Float[Tensor, "batch time heads"],
+    A: Float[Tensor, " heads"],
+    B: Float[Tensor, "batch time groups d_state"],
+    C: Float[Tensor, "batch time groups d_state"],
+    state: Float[Tensor, "batch heads d_head d_state"] | None,
+) -> tuple[Float[Tensor, "batch time heads d_head"], Float[Tensor, "batch heads d_head d_state"]]:
     """mamba-ssm's Triton kernel, whose shapes are ours, with our checks."""
     inputs = ssd_inputs(x, dt, A, B, C, state)
     y, state = kernels().ssd(*inputs[:5], chunk_size=64, initial_states=inputs.state, return_final_states=True)

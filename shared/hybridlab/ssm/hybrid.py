@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hybridlab.ssm.checked import layer_states
 from hybridlab.ssm.jamba_mixer import JambaMixer
 from hybridlab.ssm.mamba2_block import Mamba2Mixer
 from hybridlab.ssm.mamba_config import MambaConfig
 from hybridlab.ssm.mixer_state import MixerState
-from hybridlab.ssm.rwkv_state import layer_states
 from hybridlab.ssm.window_attention import AttentionState, WindowAttention
 from hybridlab.transformer.mlp import SwiGLU
 from hybridlab.transformer.norms import RMSNorm

@@ -48,7 +48,12 @@ def feature_map(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return torch.where(x > 0, x + 1, torch.exp(x.clamp(max=0)))
 
 
-def linear_inputs(q: Tensor, k: Tensor, v: Tensor, state: LinearState | None) -> LinearInputs:
+def linear_inputs(
+    q: Float[Tensor, "batch heads time d_key"],
+    k: Float[Tensor, "batch heads time d_key"],
+    v: Float[Tensor, "batch heads time d_value"],
+    state: LinearState | None,
+) -> LinearInputs:
     """Check shapes, apply the feature map in float32 at least, and begin with a state of zeros where none is given.
 
     Raises:

@@ -8,6 +8,7 @@ import math
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hybridlab.ssm.checked import layer_states
 from hybridlab.ssm.mamba2_block import Mamba2Mixer
 from hybridlab.ssm.mamba_block import MambaMixer
 from hybridlab.ssm.mamba_config import MambaConfig
@@ -56,13 +57,10 @@ class Mamba(nn.Module):
         self, tokens: Int[Tensor, "batch time"], state: ModelState | None = None
     ) -> tuple[Float[Tensor, "batch time d_model"], ModelState]:
         """The stream behind the last norm, before the head, and the state behind the last token."""
-        if not tokens.numel():
-            raise ValueError(f"tokens has shape {tuple(tokens.shape)}: there is nothing to read")
-        if state is not None and len(state) != len(self.layers):
-            raise ValueError(f"a state of {len(state)} layers was given, and the model has {len(self.layers)}: it belongs to another model")
-        x, after = self.embeddings(tokens), []
-        for layer, before in zip(self.layers, state or [None] * len(self.layers), strict=True):
-            x, now = layer(x, before)
+        before, after = layer_states(tokens, state, len(self.layers)), []
+        x = self.embeddings(tokens)
+        for layer, layer_state in zip(self.layers, before, strict=True):
+            x, now = layer(x, layer_state)
             after.append(now)
         return self.norm_f(x), after
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hybridlab.ssm.checked import widest
+from hybridlab.ssm.checked import layer_states, widest
 from hybridlab.ssm.rwkv_config import RwkvConfig
-from hybridlab.ssm.rwkv_state import RwkvState, layer_states
+from hybridlab.ssm.rwkv_state import RwkvState
 from hybridlab.ssm.token_shift import token_shift
 from hybridlab.ssm.wkv4 import chunked_wkv4
 from hybridlab.transformer.norms import LayerNorm
@@ -40,7 +40,10 @@ class TimeMixing4(nn.Module):
         self.key, self.value, self.receptance, self.output = (nn.Linear(d, d, bias=False) for _ in range(4))
 
     def forward(
-        self, x: Float[Tensor, "batch time d_model"], last: Tensor | None, memory: Tensor | None
+        self,
+        x: Float[Tensor, "batch time d_model"],
+        last: Float[Tensor, "batch d_model"] | None,
+        memory: Float[Tensor, "batch 3 d_model"] | None,
     ) -> tuple[Float[Tensor, "batch time d_model"], Float[Tensor, "batch d_model"], Float[Tensor, "batch 3 d_model"]]:
         """The result, the last token for the next call's shift, and the state of wkv."""
         before, last = token_shift(x, last)
@@ -69,7 +72,7 @@ class ChannelMixing4(nn.Module):
         self.value = nn.Linear(config.d_ff, d, bias=False)
 
     def forward(
-        self, x: Float[Tensor, "batch time d_model"], last: Tensor | None
+        self, x: Float[Tensor, "batch time d_model"], last: Float[Tensor, "batch d_model"] | None
     ) -> tuple[Float[Tensor, "batch time d_model"], Float[Tensor, "batch d_model"]]:
         """The result, and the last token for the next call's shift."""
         before, last = token_shift(x, last)

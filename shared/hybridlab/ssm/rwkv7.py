@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybridlab.ssm.checked import widest
+from hybridlab.ssm.checked import layer_states, widest
 from hybridlab.ssm.delta_rule import chunked_delta_rule, delta_rule
 from hybridlab.ssm.rwkv_config import RwkvConfig
-from hybridlab.ssm.rwkv_state import RwkvState, layer_states
+from hybridlab.ssm.rwkv_state import RwkvState
 from hybridlab.ssm.token_shift import token_shift
 from hybridlab.transformer.norms import LayerNorm
 
@@ -75,8 +75,8 @@ class TimeMixing7(nn.Module):
         self,
         x: Float[Tensor, "batch time d_model"],
         v_first: Float[Tensor, "batch time d_model"] | None,
-        last: Tensor | None,
-        memory: Tensor | None,
+        last: Float[Tensor, "batch d_model"] | None,
+        memory: Float[Tensor, "batch heads d_head d_head"] | None,
     ) -> tuple[
         Float[Tensor, "batch time d_model"],
         Float[Tensor, "batch time d_model"],
@@ -129,7 +129,7 @@ class ChannelMixing7(nn.Module):
         nn.init.zeros_(self.value.weight)
 
     def forward(
-        self, x: Float[Tensor, "batch time d_model"], last: Tensor | None
+        self, x: Float[Tensor, "batch time d_model"], last: Float[Tensor, "batch d_model"] | None
     ) -> tuple[Float[Tensor, "batch time d_model"], Float[Tensor, "batch d_model"]]:
         """The result, and the last token for the next call's shift."""
         before, last = token_shift(x, last)

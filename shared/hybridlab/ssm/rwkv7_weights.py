@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
 from hybridlab.ssm.rwkv7 import Rwkv7
@@ -13,7 +14,7 @@ from hybridlab.ssm.rwkv_config import RwkvConfig
 UNUSED = {f"blocks.0.att.{name}" for name in ("v0", "v1", "v2")}  # some files have them: the first layer mixes no value in
 
 
-def config_of(weights: Mapping[str, Tensor]) -> RwkvConfig:
+def config_of(weights: Mapping[str, Shaped[Tensor, "..."]]) -> RwkvConfig:
     """The sizes that such a file's shapes tell.
 
     Raises:

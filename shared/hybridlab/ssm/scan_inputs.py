@@ -7,6 +7,7 @@ bfloat16, with its three digits, the step dt and the running sum of dt · A lose
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -21,10 +22,15 @@ class ScanInputs(NamedTuple):
     state: Tensor
 
 
-def selective_inputs(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> ScanInputs:
+def selective_inputs(
+    x: Float[Tensor, "batch time d_inner"],
+    dt: Float[Tensor, "batch time d_inner"],
+    A: Float[Tensor, "d_inner d_state"],
+    B: Float[Tensor, "batch time d_state"],
+    C: Float[Tensor, "batch time d_state"],
+    state: Float[Tensor, "batch d_inner d_state"] | None = None,
+) -> ScanInputs:
     """Check the inputs of Mamba's scan, widen them to float32 (float64 stays), and begin with a state of zeros where none is given.
-
-    Shapes: x, dt (batch, time, d_inner); A (d_inner, d_state); B, C (batch, time, d_state); state (batch, d_inner, d_state).
 
     Raises:
         ValueError: a shape that does not fit the others, no tokens, a negative dt, an A that is positive or not finite.
@@ -34,11 +40,15 @@ def selective_inputs(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, sta
     return _inputs(shapes, "batch d_inner d_state", x, dt, A, B, C, state)
 
 
-def ssd_inputs(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None = None) -> ScanInputs:
+def ssd_inputs(
+    x: Float[Tensor, "batch time heads d_head"],
+    dt: Float[Tensor, "batch time heads"],
+    A: Float[Tensor, " heads"],
+    B: Float[Tensor, "batch time groups d_state"],
+    C: Float[Tensor, "batch time groups d_state"],
+    state: Float[Tensor, "batch heads d_head d_state"] | None = None,
+) -> ScanInputs:
     """The same for Mamba-2's scan, with one A a head, and B and C shared by the heads of a group.
-
-    Shapes: x (batch, time, heads, d_head); dt (batch, time, heads); A (heads); B, C (batch, time, groups, d_state);
-    state (batch, heads, d_head, d_state).
 
     Raises:
         ValueError: as `selective_inputs`; and heads that are no multiple of the groups.
@@ -52,7 +62,7 @@ def ssd_inputs(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Te
     return inputs
 
 
-def require_finite(y: Tensor, state: Tensor, inputs: ScanInputs) -> None:
+def require_finite(y: Float[Tensor, "batch time *channels"], state: Float[Tensor, "batch *channels d_state"], inputs: ScanInputs) -> None:
     """What a scan does last: refuse a result with NaN or infinity in it, and say which input brought it there.
 
     Raises:

@@ -26,11 +26,17 @@ def empty_wkv4(k: Float[Tensor, "batch time d"]) -> Float[Tensor, "batch 3 d"]:
     return state
 
 
-def wkv4_inputs(k: Tensor, v: Tensor, decay: Tensor, bonus: Tensor, state: Tensor | None) -> dict[str, Tensor]:
+def wkv4_inputs(
+    k: Float[Tensor, "batch time d"],
+    v: Float[Tensor, "batch time d"],
+    decay: Float[Tensor, " d"],
+    bonus: Float[Tensor, " d"],
+    state: Float[Tensor, "batch 3 d"] | None,
+) -> dict[str, Float[Tensor, "..."]]:
     """Check the inputs of WKV-4 and widen them to float32 (float64 stays): a dict of k, v, decay, bonus and state.
 
     Raises:
-        ValueError: shapes that do not fit k's (batch, time, d), no tokens, a decay that is negative or not finite.
+        ValueError: shapes that do not fit k's, no tokens, a decay that is negative or not finite.
     """
     require_tokens("k", k)
     batch, _, d = k.shape

@@ -100,6 +100,7 @@ def address(handle: object) -> int:
 
 
 def own_matrix(handle: object) -> Matrix | None:
+    """What the object is moved, scaled and turned by on the page, or in the form that it lies in; None where PDFium can't say."""
     matrix = raw.FS_MATRIX()
     if not raw.FPDFPageObj_GetMatrix(handle, matrix):
         return None
@@ -120,6 +121,7 @@ def bounds(handle: object, matrix: Matrix | None) -> Box | None:
 
 
 def overlaps(one: Box, other: Box) -> bool:
+    """Whether two boxes have some area in common: it is not enough that their edges touch."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
