@@ -242,10 +242,12 @@ def test_a_key_sees_its_own_memories_only(assistant):
 
 
 @pytest.mark.slow(seconds=120)
-def test_the_turn_that_answers_comes_first_in_long_real_style_talk(encoder, tmp_path: Path):
+def test_the_turn_that_answers_comes_first_in_long_real_style_talk(tmp_path: Path):
+    from hybridlab.rag.embed import E5
+
     from capstone.evaluation.memory import measure
 
-    found = measure(encoder, tmp_path)["fused"]
+    found = measure(E5(), tmp_path)["fused"]
     assert found["questions"] == 155
     assert found["R@1"] >= 0.85
     assert found["R@5"] >= 0.95

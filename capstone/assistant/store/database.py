@@ -54,7 +54,8 @@ class Database:
                 _execute(write, "memory.sql")
             if version < 4:
                 _execute(write, "readings.sql")
-            write.execute(f"PRAGMA user_version = {VERSION}")
+            if version < VERSION:  # else nothing is written: a full disk can be opened, and something deleted
+                write.execute(f"PRAGMA user_version = {VERSION}")
         damage = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise StoreError(f"{self.path} is damaged ({' '.join(damage.split())}): restore it, or move it away.")
