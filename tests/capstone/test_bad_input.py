@@ -102,6 +102,7 @@ def test_files_that_can_not_be_read_fail_with_a_sentence_each_and_nothing_else_d
         assert not any("root:" in hit["text"] for hit in hits)
 
 
+@pytest.mark.slow(seconds=5)
 @pytest.mark.parametrize("share", [0.2, 0.9])
 def test_an_upload_that_is_cut_off_on_the_way_leaves_nothing(assistant, until, share):
     host, port = assistant.url.removeprefix("http://").split(":")

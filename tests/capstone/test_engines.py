@@ -53,6 +53,7 @@ def test_greedy_answers_are_the_same_and_counted(engine):
     assert last.usage.prompt_tokens > 5
 
 
+@pytest.mark.slow(seconds=2)
 def test_seed_decides_what_is_sampled(engine):
     def sampled(seed: int) -> str:
         return whole(engine, ask("Tell me a story.", max_tokens=12, temperature=1.0, seed=seed))[0]
@@ -61,6 +62,7 @@ def test_seed_decides_what_is_sampled(engine):
     assert len({sampled(seed) for seed in (1, 2, 3)}) > 1
 
 
+@pytest.mark.slow(seconds=2)
 def test_stop_ends_the_answer_before_it_is_shown(engine):
     request = ask("Count from one to ten in words, with commas.", max_tokens=40)
     text, _ = whole(engine, request)

@@ -218,6 +218,7 @@ print("held", len(kept))
 """
 
 
+@pytest.mark.slow(seconds=4)
 def test_a_disk_that_fills_up_loses_nothing_and_gives_its_room_back(tmp_path: Path):
     import subprocess
     import sys

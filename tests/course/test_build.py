@@ -48,6 +48,7 @@ def solution_lines(unit) -> set[str]:
     return {line for line in lines - common if len(line) > 14 and not line.startswith(("#", "return x", "raise ", "@"))}
 
 
+@pytest.mark.slow(seconds=2)
 @UNITS
 def test_no_release_of_a_graded_notebook_holds_a_line_of_a_solution_or_a_hidden_check(unit):
     released = [cell for cell in nbformat.read(unit.release(unit.graded), as_version=4).cells if cell.cell_type == "code"]

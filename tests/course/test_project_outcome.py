@@ -62,6 +62,7 @@ def refused(call):
     return error.value.code
 
 
+@pytest.mark.slow(seconds=2)
 def test_a_model_that_knows_the_unseen_text_passes(measure):
     save_gpt(measure.folder / FILE, learned(measure.easy), measure.vocabulary)
     measure()

@@ -35,6 +35,7 @@ def test_exercise(exercise):
     assert not proof.faults, "\n".join(proof.faults)
 
 
+@pytest.mark.slow(seconds=2)
 def test_codes_name_one_mistake_of_one_exercise_each():
     seen: dict[str, str] = {}
     for unit in COURSE.units:
@@ -52,6 +53,7 @@ def test_every_catalogued_answer_belongs_to_an_exercise_of_its_week(unit):
     assert {a.name for a in read_catalogue(unit.source / "mistakes.py")} == names
 
 
+@pytest.mark.slow(seconds=2)
 @pytest.mark.parametrize("month", COURSE.months, ids=lambda month: month.name)
 def test_every_lab_has_three_to_six_exercises_and_one_more_that_is_broken(month):
     for week in month.weeks:

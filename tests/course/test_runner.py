@@ -56,6 +56,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow(seconds=5)
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_answer_is_refused_by_name(runner, case):
     source, code = BAD[case]
@@ -64,6 +65,7 @@ def test_a_bad_answer_is_refused_by_name(runner, case):
     assert not verdict.passed
 
 
+@pytest.mark.slow(seconds=5)
 def test_after_all_of_them_a_good_answer_still_passes(runner):
     for source, _ in BAD.values():
         runner.check("softmax", source, seconds=0.5)

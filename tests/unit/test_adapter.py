@@ -51,6 +51,7 @@ def test_peft_loads_what_we_saved(saved):
     torch.testing.assert_close(model(TOKENS).logits, logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow(seconds=2)
 def test_we_load_what_peft_saved(tmp_path):
     from peft import LoraConfig, get_peft_model
 

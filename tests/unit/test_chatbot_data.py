@@ -33,6 +33,7 @@ def test_an_answer_is_its_source_word_for_word(cases):
         assert case.gold.casefold() in said.casefold()
 
 
+@pytest.mark.slow(seconds=2)
 @pytest.mark.parametrize("cases", [TRAIN, TEST], ids=["train", "test"])
 def test_a_question_to_keep_silent_on_has_no_answer_in_its_sources(cases):
     """Its attribute is found by the question's pattern; no statement of the sources gives that attribute of that thing."""

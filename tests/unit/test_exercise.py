@@ -62,6 +62,7 @@ assert attention.softmax.__code__.co_filename == attention.__file__
     run(code, tmp_path / "nothing-here")
 
 
+@pytest.mark.slow(seconds=3)
 def test_the_library_calls_the_learners_function_where_one_is_promoted(tmp_path):
     promote(tmp_path, SOFTMAX, MY_SOFTMAX)
     lines = run(USES_SOFTMAX, tmp_path).stdout.splitlines()

@@ -130,6 +130,7 @@ def test_an_adapter_for_more_layers_is_refused_by_name(tmp_path):
         require_adapter_fits(file, GGUFFile(gguf_path()))
 
 
+@pytest.mark.slow(seconds=2)
 def test_a_model_is_no_adapter():
     with pytest.raises(AdapterError, match="holds no LoRA adapter"):
         require_adapter_fits(GGUFFile(gguf_path()), GGUFFile(gguf_path()))

@@ -68,6 +68,7 @@ def test_errors_and_limits_pass_through(document, tmp_path):
     assert (error.code, "2 pages" in error.sentence) == ("too_many_pages", True)
 
 
+@pytest.mark.slow(seconds=2)
 @pytest.mark.parametrize("body", ["import time; time.sleep(60)", "print('x')\n    while True: pass"])
 def test_a_hang_ends_in_time(monkeypatch, tmp_path, document, body):
     with_parser(monkeypatch, tmp_path, body)
@@ -81,6 +82,7 @@ def test_a_crash_is_an_error_and_not_a_crash(monkeypatch, tmp_path, document):
     assert refusal(document).code == "crashed"
 
 
+@pytest.mark.slow(seconds=3)
 def test_progress_comes_before_the_end(monkeypatch, tmp_path, document):
     with_parser(monkeypatch, tmp_path, "progress(1, 9); import time; time.sleep(60)")
     steps = []

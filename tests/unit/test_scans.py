@@ -65,6 +65,7 @@ def test_mamba2s_scan_is_that_of_transformers(begin):
 # ---------------------------------------------------------------- one result
 
 
+@pytest.mark.slow(seconds=3)
 @pytest.mark.parametrize("time", LENGTHS)
 def test_loop_and_chunks_agree_at_every_length(time):
     inputs = selective(time)
@@ -73,6 +74,7 @@ def test_loop_and_chunks_agree_at_every_length(time):
     same(chunked_scan(*narrow), selective_scan(*narrow), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow(seconds=2)
 @pytest.mark.parametrize("time", LENGTHS)
 def test_matmuls_and_loop_agree_at_every_length(time):
     inputs = heads(time, groups=1)
@@ -122,6 +124,7 @@ def test_backward_takes_time_in_proportion_to_the_length(scan):
 # ---------------------------------------------------------------- half precision
 
 
+@pytest.mark.slow(seconds=3)
 @pytest.mark.parametrize("kind", ["loop", "chunked", "ssd"])
 def test_in_bfloat16_decays_and_state_stay_float32(kind):
     """5,000 tokens: what goes wrong is the rounding of the result and no more; with steps in bfloat16 the state is far off."""

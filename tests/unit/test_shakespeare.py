@@ -71,6 +71,7 @@ def package(folder, *, setup="from setuptools import setup\nsetup(name='shakespe
     return path
 
 
+@pytest.mark.slow(seconds=2)
 def test_no_network_is_one_sentence_that_says_what_to_do(empty):
     with pytest.raises(shakespeare.TextMissing) as error:
         shakespeare.fetch()
@@ -80,6 +81,7 @@ def test_no_network_is_one_sentence_that_says_what_to_do(empty):
     assert not (empty / "data").exists()
 
 
+@pytest.mark.slow(seconds=2)
 def test_an_index_that_refuses_the_connection_is_the_same_sentence(empty, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
@@ -90,6 +92,7 @@ def test_an_index_that_refuses_the_connection_is_the_same_sentence(empty, monkey
             shakespeare.fetch()
 
 
+@pytest.mark.slow(seconds=2)
 def test_an_archive_with_another_hash_is_refused_before_any_of_its_code_runs(empty):
     ran = empty / "ran"
     package(empty / "links", setup=f"open({str(ran)!r}, 'w').close()\n")

@@ -32,6 +32,7 @@ def drafts(model: MiniTransformer):
     }
 
 
+@pytest.mark.slow(seconds=2)
 @pytest.mark.parametrize("name", ["itself", "a relative", "a stranger", "prompt lookup"])
 @pytest.mark.parametrize("n_draft", [1, 4, 7])
 def test_greedy_text_is_the_models_own_whoever_drafts(model, name: str, n_draft: int):
@@ -47,6 +48,7 @@ def test_greedy_text_is_the_models_own_whoever_drafts(model, name: str, n_draft:
         assert result.passes == -(-30 // (n_draft + 1))
 
 
+@pytest.mark.slow(seconds=2)
 def test_the_nearer_the_draft_the_more_is_kept(model):
     kept = {name: speculative_generate(model, draft, [5, 6], 40).acceptance for name, draft in drafts(model).items()}
     assert kept["a stranger"] < kept["a relative"] < kept["itself"] == 1.0

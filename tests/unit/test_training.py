@@ -136,6 +136,7 @@ def test_the_loop_trains_with_dropout_and_micro_batches_and_leaves_the_interrupt
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow(seconds=2)
 def test_the_same_seed_gives_the_same_run_and_another_seed_another():
     assert same(run()[0], run()[0])
     assert run()[2].losses != run(TrainConfig(**(vars(SMALL) | {"seed": 1})))[2].losses
