@@ -67,6 +67,7 @@ def test_ingest_export_delete(home, tmp_path):
     assert not (tmp_path / "again.zip").exists()
 
 
+@pytest.mark.slow(seconds=2)
 def test_what_goes_wrong_is_one_sentence(home, tmp_path, monkeypatch):
     assert "not found: check the path" in run("ingest", tmp_path / "none.pdf", status=1)
     with socket.create_server(("127.0.0.1", 0)) as taken:

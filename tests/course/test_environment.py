@@ -78,6 +78,7 @@ def test_lock_holds_no_path_and_no_host_of_the_machine_it_was_made_on() -> None:
         assert "+" not in line, f"{line}: a local version cannot be found on PyPI"
 
 
+@pytest.mark.slow(seconds=2)
 def test_lock_is_what_the_reasoned_list_needs(lock: dict[str, str]) -> None:
     sys.path.insert(0, str(REPO / "scripts"))
     try:

@@ -47,6 +47,7 @@ def test_codes_name_one_mistake_of_one_exercise_each():
                     assert seen.setdefault(prefix, place) == place, f"{prefix} stands for {seen[prefix]} and for {place}"
 
 
+@pytest.mark.slow(seconds=2)
 @pytest.mark.parametrize("unit", COURSE.units, ids=lambda unit: unit.name)
 def test_every_catalogued_answer_belongs_to_an_exercise_of_its_week(unit):
     names = {e.symbol.rpartition(".")[2] for e in unit.exercises}

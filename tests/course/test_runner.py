@@ -11,6 +11,7 @@ from coursekit.course import load_course
 from coursekit.runner import Runner, sandbox_works
 from coursekit.stub import module_path, reference_source, strip_bodies, stub
 
+pytestmark = pytest.mark.slow(seconds=5)
 MONTHS = Path(__file__).parent / "fixtures" / "months"
 SYMBOL = "hybridlab.transformer.attention.softmax"
 GOOD = "def softmax(scores, dim=-1):\n    return (scores - scores.logsumexp(dim, keepdim=True)).exp()\n"
@@ -56,7 +57,6 @@ BAD = {
 }
 
 
-@pytest.mark.slow(seconds=5)
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_answer_is_refused_by_name(runner, case):
     source, code = BAD[case]
@@ -65,7 +65,6 @@ def test_a_bad_answer_is_refused_by_name(runner, case):
     assert not verdict.passed
 
 
-@pytest.mark.slow(seconds=5)
 def test_after_all_of_them_a_good_answer_still_passes(runner):
     for source, _ in BAD.values():
         runner.check("softmax", source, seconds=0.5)
@@ -74,7 +73,6 @@ def test_after_all_of_them_a_good_answer_still_passes(runner):
     assert verdict.text == "Passed: The rows add up to one, large scores too."
 
 
-@pytest.mark.slow(seconds=4)
 def test_the_limit_is_processor_time_so_that_a_busy_machine_fails_no_answer(runner):
     waits = GOOD.replace("    return", "    import time; time.sleep(0.9)\n    return")
     verdict = runner.check("softmax", waits, seconds=1.5)

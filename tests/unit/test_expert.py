@@ -72,6 +72,7 @@ def test_a_card_that_is_none_is_refused_by_name(tmp_path, content):
         load_experts([tmp_path], gguf_path())
 
 
+@pytest.mark.slow(seconds=2)
 def test_the_earlier_folders_expert_goes_first_for_each_use(tmp_path):
     own, shipped = tmp_path / "own", tmp_path / "shipped"
     save_expert(network(), own, card(name="mine"))

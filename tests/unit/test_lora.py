@@ -48,6 +48,7 @@ def test_an_untrained_adapter_changes_nothing_and_begins_as_pefts():
     assert not layer.lora_B.any()
 
 
+@pytest.mark.slow(seconds=3)
 @pytest.mark.parametrize("bias", [True, False])
 def test_forward_and_gradients_equal_pefts_to_1e_5(bias: bool):
     from peft import LoraConfig, get_peft_model
@@ -77,6 +78,7 @@ def test_forward_and_gradients_equal_pefts_to_1e_5(bias: bool):
         torch.testing.assert_close(layer.lora_B.grad, peft_layer.lora_B["default"].weight.grad, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow(seconds=2)
 def test_the_numbers_that_the_weeks_check_holds_are_pefts():
     from coursekit.checks import load_checks
     from peft import LoraConfig, get_peft_model
