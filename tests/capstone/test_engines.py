@@ -13,6 +13,8 @@ from assistant.engines.embedded import Embedded, packaged_model
 from assistant.engines.openai_compatible import OpenAICompatible
 from assistant.engines.queue import Queued
 
+pytestmark = pytest.mark.slow(seconds=3)
+
 SCHEMA = {
     "type": "object",
     "properties": {"name": {"type": "string", "maxLength": 8}, "age": {"type": "integer", "maximum": 99}},
@@ -53,7 +55,6 @@ def test_greedy_answers_are_the_same_and_counted(engine):
     assert last.usage.prompt_tokens > 5
 
 
-@pytest.mark.slow(seconds=2)
 def test_seed_decides_what_is_sampled(engine):
     def sampled(seed: int) -> str:
         return whole(engine, ask("Tell me a story.", max_tokens=12, temperature=1.0, seed=seed))[0]
@@ -62,7 +63,6 @@ def test_seed_decides_what_is_sampled(engine):
     assert len({sampled(seed) for seed in (1, 2, 3)}) > 1
 
 
-@pytest.mark.slow(seconds=2)
 def test_stop_ends_the_answer_before_it_is_shown(engine):
     request = ask("Count from one to ten in words, with commas.", max_tokens=40)
     text, _ = whole(engine, request)
@@ -104,7 +104,6 @@ def test_closing_stops_it_within_a_second(engine):
     assert asyncio.run(run()) < 1.0
 
 
-@pytest.mark.slow(seconds=3)
 def test_a_long_prompt_is_left_within_a_second():
     """While llama.cpp still reads it: 4,000 tokens take it many seconds."""
     engine = Embedded(None, threads=1, streams=1)

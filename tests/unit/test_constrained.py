@@ -16,6 +16,8 @@ from hybridlab.llm.tokenizer import BytePairTokenizer
 from hybridlab.transformer.config import TransformerConfig
 from hybridlab.transformer.model import MiniTransformer
 
+pytestmark = pytest.mark.slow(seconds=3)
+
 LOWER = byte_range(0x61, 0x63)
 
 

