@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from transformers import GPT2Config, JambaConfig, JambaForCausalLM
 from transformers.models.jamba.modeling_jamba import JambaSparseMoeBlock
 
+from tests.unit.cut_text import assert_cuts_change_nothing
+
 JAMBA = {
     "vocab_size": 50,
     "hidden_size": 32,
@@ -96,16 +98,7 @@ def test_the_defaults_are_jambas():
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("cuts", [[1] * 75, [1, 2, 3, 68, 1], [74, 1], [33, 42]], ids=["ones", "mixed", "last", "two"])
 def test_a_text_may_be_cut_anywhere(kind, window, cuts):
-    model = ours(kind, window=window).double()
-    with torch.no_grad():
-        whole, end = model(tokens(75))
-        state, pieces = None, []
-        for piece in tokens(75).split(cuts, 1):
-            y, state = model(piece, state)
-            pieces.append(y)
-    torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=1e-9, atol=1e-12)
-    for mine, other in zip(state, end, strict=True):
-        torch.testing.assert_close(tuple(mine), tuple(other), rtol=1e-9, atol=1e-12)
+    assert_cuts_change_nothing(ours(kind, window=window).double(), tokens(75), cuts)
 
 
 @pytest.mark.parametrize("kind", SHAPES)

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from transformers import Mamba2Config, Mamba2ForCausalLM, Mamba2Model, MambaForCausalLM, MambaModel
 from transformers import MambaConfig as TheirMambaConfig
 
+from tests.unit.cut_text import assert_cuts_change_nothing
+
 ONE = {"vocab_size": 50, "hidden_size": 24, "state_size": 5, "num_hidden_layers": 3}
 TWO = {"vocab_size": 50, "hidden_size": 32, "state_size": 6, "num_hidden_layers": 3, "num_heads": 8, "head_dim": 8, "chunk_size": 16}
 OTHER = {"conv_kernel": 2, "time_step_rank": 7, "expand": 3, "layer_norm_epsilon": 0.1}
@@ -91,16 +93,7 @@ def test_the_convolution_is_torchs(width, bias):
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize("cuts", [[1] * 75, [1, 2, 3, 68, 1], [74, 1], [33, 42]], ids=["ones", "mixed", "last", "two"])
 def test_a_text_may_be_cut_anywhere(kind, step, cuts):
-    model = ours(kind, step=step).double()
-    with torch.no_grad():
-        whole, end = model(tokens(75))
-        state, pieces = None, []
-        for piece in tokens(75).split(cuts, 1):
-            y, state = model(piece, state)
-            pieces.append(y)
-    torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=1e-9, atol=1e-12)
-    for mine, theirs_ in zip(state, end, strict=True):
-        torch.testing.assert_close(tuple(mine), tuple(theirs_), rtol=1e-9, atol=1e-12)
+    assert_cuts_change_nothing(ours(kind, step=step).double(), tokens(75), cuts)
 
 
 @pytest.mark.parametrize("kind", SHAPES)

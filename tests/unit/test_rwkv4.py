@@ -12,6 +12,8 @@ from transformers import GPT2Config, GPT2Model, RwkvForCausalLM, RwkvModel
 from transformers import RwkvConfig as TheirConfig
 from transformers.models.rwkv.modeling_rwkv import rwkv_linear_attention_cpu
 
+from tests.unit.cut_text import assert_cuts_change_nothing
+
 SIZES = {"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 5}
 THEIRS = {
     "RwkvModel": lambda: RwkvModel(TheirConfig(**SIZES)),
@@ -153,16 +155,7 @@ def test_keys_of_any_size_give_numbers_and_gradients(form, scale):
 
 @pytest.mark.parametrize("cuts", [[1] * 75, [1, 2, 3, 68, 1], [74, 1]], ids=["ones", "mixed", "last"])
 def test_a_text_may_be_cut_anywhere(cuts):
-    model = ours().double()
-    with torch.no_grad():
-        whole, end = model(tokens(75))
-        state, pieces = None, []
-        for piece in tokens(75).split(cuts, 1):
-            y, state = model(piece, state)
-            pieces.append(y)
-    torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=1e-9, atol=1e-12)
-    for mine, other in zip(state, end, strict=True):
-        torch.testing.assert_close(tuple(mine), tuple(other), rtol=1e-9, atol=1e-12)
+    assert_cuts_change_nothing(ours().double(), tokens(75), cuts)
 
 
 def test_the_state_keeps_its_size_and_its_float32():

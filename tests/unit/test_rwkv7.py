@@ -11,6 +11,8 @@ from hybridlab.ssm.rwkv7_weights import load_pth, save_pth
 from hybridlab.ssm.rwkv_config import RwkvConfig
 from torch.nn import functional as F
 
+from tests.unit.cut_text import assert_cuts_change_nothing
+
 FORMS = {"loop": delta_rule, "chunked": chunked_delta_rule}
 SIZES = {"d_model": 32, "n_layers": 3, "d_ff": 40, "d_head": 8, "rank_w": 5, "rank_a": 6, "rank_v": 7, "rank_g": 9}
 
@@ -204,16 +206,7 @@ def test_what_the_delta_rule_refuses(form):
 
 @pytest.mark.parametrize("cuts", [[1] * 75, [1, 2, 3, 68, 1], [74, 1]], ids=["ones", "mixed", "last"])
 def test_a_text_may_be_cut_anywhere(cuts):
-    model = ours().double()
-    with torch.no_grad():
-        whole, end = model(tokens(75))
-        state, pieces = None, []
-        for piece in tokens(75).split(cuts, 1):
-            y, state = model(piece, state)
-            pieces.append(y)
-    torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=1e-8, atol=1e-10)
-    for mine, other in zip(state, end, strict=True):
-        torch.testing.assert_close(tuple(mine), tuple(other), rtol=1e-8, atol=1e-10)
+    assert_cuts_change_nothing(ours().double(), tokens(75), cuts, rtol=1e-8, atol=1e-10)
 
 
 def test_the_state_keeps_its_size_and_its_float32():

@@ -24,6 +24,7 @@ from assistant.settings import Settings
 from assistant.store import DiskFull, Store, StoreError
 from assistant.store.documents import Document, Gone, StoredPage
 from assistant.store.jobs import Job
+from assistant.waiting import wait_until
 
 log = logging.getLogger(__name__)
 
@@ -165,12 +166,7 @@ class Knowledge:
 
     def wait(self, seconds: float) -> bool:
         """Wait until nothing is left to be done; False when it took longer."""
-        pause = threading.Event()
-        for _ in range(int(seconds * 20)):
-            if not self.store.jobs.waiting():
-                return True
-            pause.wait(0.05)
-        return not self.store.jobs.waiting()
+        return wait_until(lambda: not self.store.jobs.waiting(), seconds)
 
     def _work(self) -> None:
         """Do jobs until the service closes. Nothing that goes wrong ends this thread."""

@@ -10,6 +10,7 @@ import numpy as np
 from assistant.memory.recall import Recall, Recalled, pieces
 from assistant.store import Store
 from assistant.store.turns import Turn
+from assistant.waiting import wait_until
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +77,7 @@ class Memory:
 
     def wait(self, seconds: float) -> bool:
         """Wait until every turn is embedded; False when it took longer."""
-        pause = threading.Event()
-        for _ in range(int(seconds * 20)):
-            if not self.store.turns.to_embed(1):
-                return True
-            pause.wait(0.05)
-        return not self.store.turns.to_embed(1)
+        return wait_until(lambda: not self.store.turns.to_embed(1), seconds)
 
     def _work(self) -> None:
         """Embed until the service closes. Nothing that goes wrong ends this thread."""

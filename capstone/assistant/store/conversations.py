@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from assistant.store.database import Database
-from assistant.store.turns import drop_deleted_words, index_words
+from assistant.store.turns import index_words
+from assistant.store.words import drop_deleted
 
 TITLE = 80  # characters of the first question
 
@@ -107,7 +108,7 @@ class Conversations:
     def delete(self, owner: str, conversation: str) -> None:
         with self.database.transaction() as write:
             done = write.execute("DELETE FROM conversations WHERE owner = ? AND id = ?", (owner, conversation))
-            drop_deleted_words(write)
+            drop_deleted(write, "turn_words")
         if not done.rowcount:
             raise KeyError(conversation)
         self.database.checkpoint()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from assistant.store.database import Database
-from assistant.store.words import folded
+from assistant.store.words import drop_deleted, folded
 
 if TYPE_CHECKING:
     from hybridlab.rag.chunk import Chunk
@@ -164,8 +164,7 @@ class Documents:
                 files += [row["sha256"] for row in write.execute("DELETE FROM documents WHERE id = ? RETURNING sha256", (document,))]
                 self._unquote(owner, document)
             if chunks:
-                # FTS5 only marks words as deleted; merged, its segments are written anew without them.
-                write.execute("INSERT INTO chunk_words (chunk_words) VALUES ('optimize')")
+                drop_deleted(write, "chunk_words")
         return Gone(tuple(chunks), tuple(files))
 
     def _unquote(self, owner: str, document: str) -> None:

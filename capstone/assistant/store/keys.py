@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from assistant.store.database import Database, StoreError
-from assistant.store.turns import drop_deleted_words
+from assistant.store.words import drop_deleted
 
 PREFIX = "eha-"
 OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -77,9 +77,9 @@ class Keys:
         with self.database.transaction() as write:
             # Rows whose deletion fires triggers are deleted by name: a cascade fires them too, but says nothing of order.
             write.execute("DELETE FROM chunks WHERE owner = ?", (owner,))
-            write.execute("INSERT INTO chunk_words (chunk_words) VALUES ('optimize')")  # merged, its segments hold no deleted word
+            drop_deleted(write, "chunk_words")
             done = write.execute("DELETE FROM users WHERE id = ?", (owner,))
-            drop_deleted_words(write)
+            drop_deleted(write, "turn_words")
         if not done.rowcount:
             raise StoreError(f"there is no user {owner!r}: `assistant keys list` shows them.")
         self.database.checkpoint()

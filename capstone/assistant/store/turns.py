@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from assistant.store.database import Database
-from assistant.store.words import FOLDED_WEIGHT, folded, match_expression
+from assistant.store.words import drop_deleted, folded, ranked
 
 OF_OWNER = "FROM messages JOIN conversations ON conversations.id = conversation WHERE owner = ? AND complete AND content != ''"
 TURN = "messages.id, conversation, role, content, messages.created"
@@ -44,11 +44,6 @@ def index_words(write: sqlite3.Connection, message: int, content: str) -> None:
     write.execute("DELETE FROM turn_words WHERE rowid = ?", (message,))
     if content:
         write.execute("INSERT INTO turn_words (rowid, words, folded) VALUES (?, ?, ?)", (message, content, folded(content)))
-
-
-def drop_deleted_words(write: sqlite3.Connection) -> None:
-    """FTS5 only marks words as deleted; merged, its segments are written anew without them."""
-    write.execute("INSERT INTO turn_words (turn_words) VALUES ('optimize')")
 
 
 class Turns:
@@ -97,19 +92,12 @@ class Turns:
         return [row["id"] for row in rows]
 
     def search_words(self, owner: str, question: str, k: int, allowed: Sequence[int] | None = None) -> list[tuple[int, float]]:
-        """The best `k` turns of an owner by BM25: id and score, larger is better. Others' turns are out before anything is ranked."""
-        expression = match_expression(question)
-        if not expression:
-            return []
-        among = "" if allowed is None else "AND messages.id IN (SELECT value FROM json_each(?))"
-        values = [expression, owner, *([] if allowed is None else [json.dumps(list(allowed))]), k]
-        # the plus keeps SQLite from searching the words once for every turn of the owner, as in `search_words` of documents
-        rows = self.database.connection.execute(
-            f"SELECT rowid AS id, -bm25(turn_words, 1.0, {FOLDED_WEIGHT}) AS score FROM turn_words WHERE turn_words MATCH ? "
-            f"AND +rowid IN (SELECT messages.id {OF_OWNER} {among}) ORDER BY score DESC, id DESC LIMIT ?",
-            values,
-        )
-        return [(row["id"], row["score"]) for row in rows]
+        """The best `k` turns of an owner by BM25, of equal ones the newest: id and score, larger is better."""
+        among, values = f"SELECT messages.id {OF_OWNER}", [owner]
+        if allowed is not None:
+            among += " AND messages.id IN (SELECT value FROM json_each(?))"
+            values.append(json.dumps(list(allowed)))
+        return ranked(self.database, "turn_words", question, k, among, values, ties="id DESC")
 
     # ---------------------------------------------------------------- meaning
 
@@ -153,12 +141,12 @@ class Turns:
             quoted = " ".join(row["content"].split())
             untitle = "UPDATE conversations SET title = '' WHERE id = ? AND title != '' AND instr(?, title) = 1"
             write.execute(untitle, (row["conversation"], quoted))
-            drop_deleted_words(write)
+            drop_deleted(write, "turn_words")
         self.database.checkpoint()
 
     def delete_all(self, owner: str) -> None:
         """Delete everything that was said, and the conversations with it."""
         with self.database.transaction() as write:
             write.execute("DELETE FROM conversations WHERE owner = ?", (owner,))
-            drop_deleted_words(write)
+            drop_deleted(write, "turn_words")
         self.database.checkpoint()

@@ -7,22 +7,20 @@ Notable:
 - all layers carry a state, so a text may be cut anywhere. A window keeps the attention layers' state at a fixed size as well.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybridlab.ssm.checked import layer_states
 from hybridlab.ssm.jamba_mixer import JambaMixer
 from hybridlab.ssm.mamba2_block import Mamba2Mixer
 from hybridlab.ssm.mamba_config import MambaConfig
 from hybridlab.ssm.mixer_state import MixerState
+from hybridlab.ssm.stateful import StatefulModel
 from hybridlab.ssm.window_attention import AttentionState, WindowAttention
 from hybridlab.transformer.mlp import SwiGLU
 from hybridlab.transformer.norms import RMSNorm
-
-HybridState = list[MixerState | AttentionState]
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ class HybridLayer(nn.Module):
         return x + self.mlp(self.mlp_norm(x)), state
 
 
-class Hybrid(nn.Module):
+class Hybrid(StatefulModel):
     """Embedding, layers, norm, head. A text may be read whole, in pieces, or token by token: hand the state on.
 
     `experts` is a factory d_model -> module, and the module maps (batch, time, d_model) to the same: it fills the slot of every
@@ -118,20 +116,5 @@ class Hybrid(nn.Module):
             self.lm_head.weight = self.embeddings.weight
         nn.init.normal_(self.embeddings.weight, std=0.02)
 
-    def read(
-        self, tokens: Int[Tensor, "batch time"], state: HybridState | None = None
-    ) -> tuple[Float[Tensor, "batch time d_model"], HybridState]:
-        """The stream behind the last norm, before the head, and the state behind the last token."""
-        before, after = layer_states(tokens, state, len(self.layers)), []
-        x = self.embeddings(tokens)
-        for layer, layer_state in zip(self.layers, before, strict=True):
-            x, now = layer(x, layer_state)
-            after.append(now)
-        return self.norm_f(x), after
-
-    def forward(
-        self, tokens: Int[Tensor, "batch time"], state: HybridState | None = None
-    ) -> tuple[Float[Tensor, "batch time vocab_size"], HybridState]:
-        """Logits for every token, and the state behind the last one."""
-        x, state = self.read(tokens, state)
-        return self.lm_head(x), state
+    def stack(self) -> tuple[nn.Module, Sequence[nn.Module], nn.Module, nn.Module]:
+        return self.embeddings, self.layers, self.norm_f, self.lm_head

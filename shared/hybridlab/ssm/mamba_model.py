@@ -4,15 +4,16 @@ Submodules bear the names of transformers' MambaModel and Mamba2Model, so their 
 """
 
 import math
+from collections.abc import Sequence
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybridlab.ssm.checked import layer_states
 from hybridlab.ssm.mamba2_block import Mamba2Mixer
 from hybridlab.ssm.mamba_block import MambaMixer
 from hybridlab.ssm.mamba_config import MambaConfig
 from hybridlab.ssm.mixer_state import MixerState
+from hybridlab.ssm.stateful import StatefulModel
 from hybridlab.transformer.norms import RMSNorm
 
 ModelState = list[MixerState]
@@ -33,7 +34,7 @@ class MambaLayer(nn.Module):
         return x + mixed, state
 
 
-class Mamba(nn.Module):
+class Mamba(StatefulModel):
     """Embedding, layers, norm, head. A text may be read whole, in pieces, or token by token: hand the state on.
 
     Raises:
@@ -53,21 +54,5 @@ class Mamba(nn.Module):
         for layer in self.layers:  # 2312.00752's code: what writes into the residual stream shrinks with its depth
             layer.mixer.out_proj.weight.data /= math.sqrt(config.n_layers)
 
-    def read(
-        self, tokens: Int[Tensor, "batch time"], state: ModelState | None = None
-    ) -> tuple[Float[Tensor, "batch time d_model"], ModelState]:
-        """The stream behind the last norm, before the head, and the state behind the last token."""
-        before, after = layer_states(tokens, state, len(self.layers)), []
-        x = self.embeddings(tokens)
-        for layer, layer_state in zip(self.layers, before, strict=True):
-            x, now = layer(x, layer_state)
-            after.append(now)
-        return self.norm_f(x), after
-
-    def forward(
-        self, tokens: Int[Tensor, "batch time"], state: ModelState | None = None
-    ) -> tuple[Float[Tensor, "batch time vocab_size"], ModelState]:
-        """Logits for every token, and the state behind the last one."""
-        x, state = self.read(tokens, state)
-        return self.lm_head(x), state
-
+    def stack(self) -> tuple[nn.Module, Sequence[nn.Module], nn.Module, nn.Module]:
+        return self.embeddings, self.layers, self.norm_f, self.lm_head

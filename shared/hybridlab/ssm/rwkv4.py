@@ -4,13 +4,16 @@ Time mixing is a mean over the past with exponential weights (`wkv4`), gated by 
 token shift; nothing else looks back. The state of a block is five vectors, however long the text was.
 """
 
+from collections.abc import Sequence
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybridlab.ssm.checked import layer_states, widest
+from hybridlab.ssm.checked import widest
 from hybridlab.ssm.rwkv_config import RwkvConfig
 from hybridlab.ssm.rwkv_state import RwkvState
+from hybridlab.ssm.stateful import StatefulModel
 from hybridlab.ssm.token_shift import token_shift
 from hybridlab.ssm.wkv4 import chunked_wkv4
 from hybridlab.transformer.norms import LayerNorm
@@ -103,7 +106,7 @@ class Rwkv4Block(nn.Module):
         return x + mixed, RwkvState(time, memory, channel)
 
 
-class Rwkv4(nn.Module):
+class Rwkv4(StatefulModel):
     """Embedding, blocks, norm, head. A text may be read whole, in pieces, or token by token: hand the state on.
 
     Raises:
@@ -122,20 +125,5 @@ class Rwkv4(nn.Module):
             nn.init.zeros_(block.attention.output.weight)
             nn.init.zeros_(block.feed_forward.value.weight)
 
-    def read(
-        self, tokens: Int[Tensor, "batch time"], state: list[RwkvState] | None = None
-    ) -> tuple[Float[Tensor, "batch time d_model"], list[RwkvState]]:
-        """The stream behind the last norm, before the head, and the state behind the last token."""
-        before, after = layer_states(tokens, state, len(self.blocks)), []
-        x = self.embeddings(tokens)
-        for block, layer_state in zip(self.blocks, before, strict=True):
-            x, now = block(x, layer_state)
-            after.append(now)
-        return self.ln_out(x), after
-
-    def forward(
-        self, tokens: Int[Tensor, "batch time"], state: list[RwkvState] | None = None
-    ) -> tuple[Float[Tensor, "batch time vocab_size"], list[RwkvState]]:
-        """Logits for every token, and the state behind the last one."""
-        x, state = self.read(tokens, state)
-        return self.head(x), state
+    def stack(self) -> tuple[nn.Module, Sequence[nn.Module], nn.Module, nn.Module]:
+        return self.embeddings, self.blocks, self.ln_out, self.head

@@ -5,6 +5,7 @@ residual and gate are functions of the token, each by an MLP of low rank; values
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +16,7 @@ from hybridlab.ssm.checked import layer_states, widest
 from hybridlab.ssm.delta_rule import chunked_delta_rule, delta_rule
 from hybridlab.ssm.rwkv_config import RwkvConfig
 from hybridlab.ssm.rwkv_state import RwkvState
+from hybridlab.ssm.stateful import StatefulModel
 from hybridlab.ssm.token_shift import token_shift
 from hybridlab.transformer.norms import LayerNorm
 
@@ -159,7 +161,7 @@ class Rwkv7Block(nn.Module):
         return x + mixed, v_first, RwkvState(time, memory, channel)
 
 
-class Rwkv7(nn.Module):
+class Rwkv7(StatefulModel):
     """Embedding, blocks, norm, head. A text may be read whole, in pieces, or token by token: hand the state on.
 
     `state_dict()` is the layout of BlinkDL's `.pth` files.
@@ -178,6 +180,9 @@ class Rwkv7(nn.Module):
         nn.init.uniform_(self.emb.weight, -1e-4, 1e-4)
         nn.init.orthogonal_(self.head.weight, gain=0.5 * max(1.0, config.vocab_size / config.d_model) ** 0.5)
 
+    def stack(self) -> tuple[nn.Module, Sequence[nn.Module], nn.Module, nn.Module]:
+        return self.emb, self.blocks, self.ln_out, self.head
+
     def read(
         self, tokens: Int[Tensor, "batch time"], state: list[RwkvState] | None = None
     ) -> tuple[Float[Tensor, "batch time d_model"], list[RwkvState]]:
@@ -188,10 +193,3 @@ class Rwkv7(nn.Module):
             x, v_first, now = block(x, v_first, layer_state)
             after.append(now)
         return self.ln_out(x), after
-
-    def forward(
-        self, tokens: Int[Tensor, "batch time"], state: list[RwkvState] | None = None
-    ) -> tuple[Float[Tensor, "batch time vocab_size"], list[RwkvState]]:
-        """Logits for every token, and the state behind the last one."""
-        x, state = self.read(tokens, state)
-        return self.head(x), state
