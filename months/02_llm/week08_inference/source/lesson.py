@@ -429,7 +429,7 @@ answer("q1", ...)
 answer("q2", ...)
 
 # %% [markdown] id="q3-text"
-# **3.** Where memory is the bound: why is decoding one sequence slow? (a) attention is quadratic; (b) every weight is fetched from memory for one token; (c) the softmax over the vocabulary is large
+# **3.** Why is decoding one sequence slow? (a) attention is quadratic; (b) every weight is fetched from memory for one token; (c) the softmax over the vocabulary is large
 
 # %% id="q3"
 answer("q3", ...)

@@ -208,7 +208,8 @@ print("row 2:  -5    -3     0       from token 0 to 2 lie steps 1 and 2: -2 - 3"
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.8), layout="constrained")
 for axis, title, steps in zip(axes, ("A = 0: attention's causal mask", "every step the same", "token 8 resets"), (torch.zeros(16), torch.full((16,), -0.3), torch.full((16,), -0.1).index_fill(0, torch.tensor(8), -1e6))):
     picture = axis.imshow(torch.exp(segment_sum(steps)), vmin=0, vmax=1, cmap="viridis")
-    axis.set(title=title, xlabel="token that is seen", ylabel="token that looks")
+    axis.set(xlabel="token that is seen", ylabel="token that looks", xticks=range(0, 16, 5), yticks=range(0, 16, 5))
+    axis.set_title(title, fontsize=10)
 figure.colorbar(picture, ax=axes, label="what is left")
 print("row 15 of the third:", torch.exp(segment_sum(steps))[15].tolist()[5:11])
 
@@ -294,12 +295,12 @@ with torch.no_grad():
         pieces.append(y)
 gap = (torch.cat(pieces, 1) - whole).abs().amax((0, 2)) / whole.std()
 figure, axis = plt.subplots(figsize=(7, 2.2), layout="constrained")
-axis.bar(range(48), gap)
+axis.plot(gap, "o-", markersize=3, clip_on=False)
 axis.set(xlabel="token; cuts before 16 and 32", ylabel="gap / std", title="in pieces of 16 tokens against whole", ylim=(0, max(0.1, 1.1 * gap.max())))
 print(f"largest gap: {gap.max():.2g} standard deviations (a right mixer: below 1e-5)")
 
 # %% [markdown] id="friday-next"
-# Once mended, the bars are gone. If they are not: which tokens are wrong, and how far does the convolution look back? On whole texts there is no cut, so the bug never showed. Test what carries a state *by cutting*.
+# Once mended, all points lie at 0. If they do not: which tokens are wrong, and how far does the convolution look back? On whole texts there is no cut, so the bug never showed. Test what carries a state *by cutting*.
 
 # %% [markdown] id="challenge"
 # ## Challenge (optional, no points): the bytes that backward needs
