@@ -8,6 +8,7 @@ import socket
 import sys
 import zipfile
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -128,18 +129,20 @@ def share(document) -> float:
 @app.command()
 @in_one_line
 def ask(question: Annotated[str, typer.Argument()], user: User = "local") -> None:
-    """Ask a user's documents one question, here in the terminal."""
+    """Ask a user's documents, and what that user has said before, one question, here in the terminal."""
     import asyncio
 
     from assistant.engines import make_engine
     from assistant.engines.base import Message
     from assistant.knowledge.service import Knowledge
+    from assistant.memory.service import Memory
     from assistant.orchestrator import Cited, Delta, Options, Orchestrator
     from assistant.store import Store
 
     async def run() -> None:
-        store, engine = Store(settings().database), make_engine(settings())
-        orchestrator = Orchestrator(engine, Knowledge(store, encoder(), settings()), store, settings())
+        store, engine, embedding = Store(settings().database), make_engine(settings()), encoder()
+        knowledge, memory = Knowledge(store, embedding, settings()), Memory(store, embedding)
+        orchestrator = Orchestrator(engine, knowledge, memory, store, settings())
         citations = ()
         async for event in orchestrator.answer(user, [Message("user", question)], Options()):
             if isinstance(event, Cited):
@@ -148,11 +151,17 @@ def ask(question: Annotated[str, typer.Argument()], user: User = "local") -> Non
                 print(event.text, end="", flush=True)
         print()
         for one in citations:
-            place = f"page {one.page}" if one.page else " > ".join(one.heading)
-            out.print(f"[{one.number}] {one.document}, {place}: “{one.quote}”", markup=False, soft_wrap=True)
+            out.print(f"[{one.number}] {place_of(one)}: “{one.quote}”", markup=False, soft_wrap=True)
         await engine.aclose()
 
     asyncio.run(run())
+
+
+def place_of(citation) -> str:
+    """Where a quote stands: a document's page or section, or who said it and when."""
+    if citation.kind == "turn":
+        return f"{citation.role}, {datetime.fromtimestamp(citation.created):%Y-%m-%d %H:%M}"
+    return f"{citation.document}, {f'page {citation.page}' if citation.page else ' > '.join(citation.heading)}"
 
 
 @app.command("eval", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

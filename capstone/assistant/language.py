@@ -75,6 +75,18 @@ SENTENCES: dict[str, dict[Language, str]] = {
         "en": "Your documents are still being read: ask again in a moment.",
         "vi": "Tài liệu của bạn vẫn đang được đọc: hãy hỏi lại sau ít phút.",
     },
+    "not_said": {
+        "en": "I found nothing about this in our conversations, nor in your documents.",
+        "vi": "Tôi không tìm thấy thông tin về điều này trong các cuộc trò chuyện của chúng ta, cũng như trong tài liệu của bạn.",
+    },
+    "noted": {
+        "en": "I will remember this. Your documents say nothing about it.",
+        "vi": "Tôi sẽ nhớ điều này. Tài liệu của bạn không nói gì về nó.",
+    },
+}
+SPEAKERS: dict[str, dict[Language, str]] = {
+    "user": {"en": "the user said", "vi": "người dùng nói"},
+    "assistant": {"en": "the assistant said", "vi": "trợ lý nói"},
 }
 
 

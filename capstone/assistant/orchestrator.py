@@ -1,4 +1,8 @@
-"""One question, top to bottom: retrieve, decide whether there is evidence, prompt, stream, cite, keep."""
+"""One question, top to bottom: retrieve, decide whether there is evidence, prompt, stream, cite, keep.
+
+Documents are asked first, and what was said before (the memory) where they have nothing; the other way round for a question that says
+that it is about what was said. So no talk, however much of it, takes a document's place.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,22 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import anyio
 import anyio.to_thread
 from hybridlab.llm.grounded_prompt import grounded_messages
 
+from assistant.cues import cue_of, tells
 from assistant.engines.base import Engine, Finish, Message, Request, Usage
 from assistant.history import last_turns, read_again, whole_question
 from assistant.knowledge.abstention import is_evidence
 from assistant.knowledge.quotes import Citation, cite
 from assistant.knowledge.service import Knowledge
 from assistant.knowledge.suspicion import instructions, is_suspicious
-from assistant.language import language_of, say
+from assistant.language import SPEAKERS, Language, language_of, say
+from assistant.memory.service import Memory
+from assistant.remembered import TurnCitation, from_memory
 from assistant.settings import Settings
 from assistant.store import Store
 
@@ -43,7 +51,8 @@ def without_marks(text: str) -> str:
 
 @dataclass(frozen=True)
 class Options:
-    """What a request may choose. `documents`: None for all of the owner's, a list for some, an empty one for none (plain chat)."""
+    """What a request may choose. `documents`: None for all of the owner's, and for what was said; a list for some of them and nothing
+    else; an empty one for none (plain chat)."""
 
     max_tokens: int = 256
     temperature: float = 0.0
@@ -58,7 +67,7 @@ class Options:
 class Cited:
     """Comes first: what the answer rests on. Empty where there is no evidence, or none was asked for."""
 
-    citations: tuple[Citation, ...]
+    citations: tuple[Citation | TurnCitation, ...]
 
 
 @dataclass(frozen=True)
@@ -78,10 +87,21 @@ class Done:
 Event = Cited | Delta | Done
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a question is asked: its conversation, its number there and its answer's, and the last turns before it."""
+
+    conversation: str
+    question: int
+    answer: int
+    earlier: list[Message]
+
+
 @dataclass
 class Orchestrator:
     engine: Engine
     knowledge: Knowledge
+    memory: Memory
     store: Store
     settings: Settings
     active: int = field(default=0)
@@ -95,15 +115,13 @@ class Orchestrator:
 
         Raises EngineBusy, PromptTooLong, EngineError, and KeyError where the conversation is not the owner's.
         """
-        earlier, kept = [], None
-        if conversation:
-            earlier, kept = await anyio.to_thread.run_sync(self._begin, owner, conversation, messages[-1].content)
+        place = await anyio.to_thread.run_sync(self._begin, owner, conversation, messages[-1].content) if conversation else None
         text: list[str] = []
-        citations: tuple[Citation, ...] = ()
+        citations: tuple[Citation | TurnCitation, ...] = ()
         complete = False
         self.active += 1
         try:
-            async with aclosing(self._events(owner, [] if len(messages) > 1 else earlier, messages, options)) as events:
+            async with aclosing(self._events(owner, place, messages, options)) as events:
                 async for event in events:
                     if isinstance(event, Cited):
                         citations = event.citations
@@ -111,35 +129,39 @@ class Orchestrator:
                         text.append(event.text)
                     else:
                         complete = True
-                    if complete and kept is not None:
-                        await anyio.to_thread.run_sync(self._finish, owner, kept, text, citations, complete)
+                    if complete and place:
+                        await anyio.to_thread.run_sync(self._finish, owner, place.answer, text, citations, complete)
                     yield event
         finally:
             self.active -= 1
-            if kept is not None and not complete:
+            if place and not complete:
                 with anyio.CancelScope(shield=True):  # a client that went away has cancelled this task
-                    await anyio.to_thread.run_sync(self._finish, owner, kept, text, citations, complete)
+                    await anyio.to_thread.run_sync(self._finish, owner, place.answer, text, citations, complete)
 
-    def _begin(self, owner: str, conversation: str, question: str) -> tuple[list[Message], int]:
-        """The conversation's last turns, and the number of the answer that begins."""
+    def _begin(self, owner: str, conversation: str, question: str) -> Place:
+        """Keep the question, and begin its answer."""
         earlier = last_turns(self.store.conversations.messages(owner, conversation))
-        self.store.conversations.add(owner, conversation, "user", question)
-        return earlier, self.store.conversations.add(owner, conversation, "assistant", "", complete=False)
+        asked = self.store.conversations.add(owner, conversation, "user", question)
+        answer = self.store.conversations.add(owner, conversation, "assistant", "", complete=False)
+        return Place(conversation, asked, answer, earlier)
 
-    def _finish(self, owner: str, message: int, text: list[str], citations: tuple[Citation, ...], complete: bool) -> None:
+    def _finish(
+        self, owner: str, message: int, text: list[str], citations: tuple[Citation | TurnCitation, ...], complete: bool
+    ) -> None:
         self.store.conversations.finish(owner, message, "".join(text), [c.as_dict() for c in citations], complete)
 
     async def _events(
-        self, owner: str, earlier: Sequence[Message], messages: Sequence[Message], options: Options
+        self, owner: str, place: Place | None, messages: Sequence[Message], options: Options
     ) -> AsyncGenerator[Event, None]:
         *before, asked = messages
+        earlier = place.earlier if place and not before else []
         turns = [Message(turn.role, without_marks(turn.content)) for turn in read_again(earlier)]
         if options.documents == ():
             yield Cited(())
             prompt = (*turns, *messages)
         else:
             whole = whole_question(asked.content, [*earlier, *before])
-            citations, refusal = await anyio.to_thread.run_sync(self._evidence, owner, whole, options.documents)
+            citations, refusal = await anyio.to_thread.run_sync(self._evidence, owner, asked.content, whole, options.documents, place)
             yield Cited(citations)
             if refusal:
                 yield Delta(refusal)
@@ -163,15 +185,34 @@ class Orchestrator:
                 if piece.finish:
                     yield Done(piece.finish, piece.usage or Usage(0, 0))
 
-    def _evidence(self, owner: str, question: str, documents: tuple[str, ...] | None) -> tuple[tuple[Citation, ...], str]:
-        """The citations for a question; or none, and the sentence that says why."""
+    def _evidence(
+        self, owner: str, asked: str, whole: str, documents: tuple[str, ...] | None, place: Place | None
+    ) -> tuple[tuple[Citation | TurnCitation, ...], str]:
+        """The citations for what was `asked`, looked for as the `whole` question; or none, and the sentence that says why."""
+        cue = cue_of(whole)
+
+        def said() -> tuple[TurnCitation, ...]:
+            if documents is not None or tells(asked):
+                return ()
+            conversation, before = (place.conversation, place.question) if place else (None, None)
+            return from_memory(self.memory, self.store, owner, whole, cue, conversation=conversation, before=before)
+
+        def written() -> tuple[Citation, ...]:
+            return self._from_documents(owner, whole, documents)
+
+        for source in (said, written) if cue else (written, said):
+            if citations := source():
+                return citations, ""
+        if cue:
+            return (), say("not_said", language_of(whole))
+        return (), say("noted" if place and tells(asked) else self._why_nothing(owner), language_of(whole))
+
+    def _from_documents(self, owner: str, question: str, documents: tuple[str, ...] | None) -> tuple[Citation, ...]:
         hits = self.knowledge.search(owner, question, self.settings.evidence, documents=documents)
         reading = self.knowledge.read(owner, question, hits)
-        if is_evidence(question, hits, self.knowledge.heard(owner, question), reading):
-            citations = cite(self.store, owner, question, hits, reading)
-            if citations:
-                return tuple(replace(c, suspicious=is_suspicious(c.quote)) for c in citations), ""
-        return (), say(self._why_nothing(owner), language_of(question))
+        if not is_evidence(question, hits, self.knowledge.heard(owner, question), reading):
+            return ()
+        return tuple(replace(c, suspicious=is_suspicious(c.quote)) for c in cite(self.store, owner, question, hits, reading))
 
     def _why_nothing(self, owner: str) -> str:
         states = {document.state for document in self.knowledge.documents(owner)}
@@ -180,11 +221,19 @@ class Orchestrator:
         return "not_read_yet" if "received" in states else "no_documents"
 
 
-def prompt_of(question: str, citations: Sequence[Citation], before: Sequence[Message] = ()) -> tuple[Message, ...]:
+def prompt_of(question: str, citations: Sequence[Citation | TurnCitation], before: Sequence[Message] = ()) -> tuple[Message, ...]:
     """The question with its sources, each between marks that its own text can't forge, after what was said `before`.
 
     Instructions come first, as chat templates want it: ours, then the caller's.
     """
-    system, asked = grounded_messages(question, [quoted(c.quote) for c in citations], language_of(question))
+    language = language_of(question)
+    system, asked = grounded_messages(question, [source_of(one, language) for one in citations], language)
     ordered = sorted(before, key=lambda message: message.role != "system")
     return (Message(**system), *ordered, Message(**asked))
+
+
+def source_of(citation: Citation | TurnCitation, language: Language) -> str:
+    """What the model reads of a source: its quote, and of a turn also who said it and on which day."""
+    if isinstance(citation, Citation):
+        return quoted(citation.quote)
+    return f"{datetime.fromtimestamp(citation.created):%Y-%m-%d}, {SPEAKERS[citation.role][language]}: {quoted(citation.quote)}"

@@ -28,6 +28,7 @@ from assistant.engines import make_engine  # noqa: E402
 from assistant.engines.base import EngineError  # noqa: E402
 from assistant.knowledge import abstention, reading  # noqa: E402
 from assistant.knowledge.service import Knowledge  # noqa: E402
+from assistant.memory.service import Memory  # noqa: E402
 from assistant.orchestrator import Orchestrator  # noqa: E402
 from hybridlab.rag.embed import MissingModel  # noqa: E402
 from rich.console import Console  # noqa: E402
@@ -102,7 +103,7 @@ def answered(knowledge: Knowledge, questions: list[Question], experts: Path | No
 
 async def ask(knowledge: Knowledge, questions: list[Question]) -> dict[str, Any]:
     engine = make_engine(knowledge.settings)
-    orchestrator = Orchestrator(engine, knowledge, knowledge.store, knowledge.settings)
+    orchestrator = Orchestrator(engine, knowledge, Memory(knowledge.store, knowledge.encoder), knowledge.store, knowledge.settings)
     try:
         with Progress(console=console) as progress:
             bar = progress.add_task("answering", total=sum(question.answerable for question in questions))

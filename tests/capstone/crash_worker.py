@@ -18,6 +18,7 @@ import numpy as np
 from assistant import orchestrator as room
 from assistant.engines.base import Message, Piece, Usage
 from assistant.knowledge.service import Knowledge
+from assistant.memory.service import Memory
 from assistant.orchestrator import Cited, Done, Options, Orchestrator
 from assistant.settings import Settings
 from assistant.store import Store
@@ -85,7 +86,7 @@ def main(home: str, seed: str) -> None:
     room.is_evidence = lambda *_: True
     knowledge = Knowledge(store, Encoder(), settings)
     knowledge.start()
-    brain = Orchestrator(Engine(), knowledge, store, settings)
+    brain = Orchestrator(Engine(), knowledge, Memory(store, Encoder()), store, settings)
     conversation = store.conversations.begin(OWNER, seed).id
     say("ready")
     for number in range(10_000):

@@ -17,6 +17,7 @@ from assistant.engines.base import Message, Piece, Usage
 from assistant.knowledge.quotes import Citation
 from assistant.knowledge.service import Knowledge
 from assistant.knowledge.suspicion import instructions, is_suspicious
+from assistant.memory.service import Memory
 from assistant.orchestrator import Cited, Delta, Done, Options, Orchestrator, prompt_of, quoted
 from assistant.settings import Settings
 from assistant.store import Store
@@ -170,7 +171,7 @@ def knowledge(tmp_path_factory: pytest.TempPathFactory):
 
 def asked(knowledge: Knowledge, engine, case: Case) -> list:
     async def run() -> list:
-        one = Orchestrator(engine, knowledge, knowledge.store, knowledge.settings)
+        one = Orchestrator(engine, knowledge, Memory(knowledge.store, knowledge.encoder), knowledge.store, knowledge.settings)
         question = [Message("user", QUESTIONS[case.language])]
         return [event async for event in one.answer(case.canary, question, Options(max_tokens=24))]
 

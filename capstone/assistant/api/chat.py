@@ -59,9 +59,9 @@ class StreamOptions(BaseModel):
 class ChatRequest(BaseModel):
     """OpenAI's request; fields that it does not name here are ignored, as OpenAI's own server does with those of other versions.
 
-    `documents` and `conversation` are this service's own: which documents to look into (all when left out, none for an empty list), and
-    the conversation in which question and answer are kept; where `messages` has the question alone, the conversation's last turns are read
-    before it.
+    `documents` and `conversation` are this service's own: which documents to look into (all, and what was said before, when left out;
+    none for an empty list), and the conversation in which question and answer are kept; where `messages` has the question alone, the
+    conversation's last turns are read before it.
     """
 
     model: str = "assistant"
@@ -81,6 +81,9 @@ class ChatRequest(BaseModel):
 
 
 class CitationOut(BaseModel):
+    """A quote of a document: `start` and `end` are characters of the page's text."""
+
+    kind: Literal["document"] = "document"
     number: int
     document_id: str
     document: str
@@ -92,6 +95,23 @@ class CitationOut(BaseModel):
     end: int
     score: float
     suspicious: bool = False
+
+
+class TurnCitationOut(BaseModel):
+    """A quote of what was said before: `turn` is its id in `/v1/memories`, `start` and `end` are characters of it, `created` is in seconds
+    since 1970."""
+
+    kind: Literal["turn"]
+    number: int
+    turn: int
+    conversation_id: str
+    role: Literal["user", "assistant"]
+    created: float
+    quote: str
+    start: int
+    end: int
+    score: float
+    suspicious: bool
 
 
 class UsageOut(BaseModel):
@@ -118,7 +138,7 @@ class Completion(BaseModel):
     model: str
     choices: list[Choice]
     usage: UsageOut
-    citations: list[CitationOut]
+    citations: list[CitationOut | TurnCitationOut]
     abstained: bool
     conversation: str | None = None
 
@@ -185,7 +205,8 @@ def options_of(body: ChatRequest) -> Options:
 
 @router.post("/v1/chat/completions", response_model=Completion, responses=documented(404, 503))
 async def complete(request: Request, body: ChatRequest, owner: Owner, room: Room) -> Any:
-    """Answer the last message from the user's documents, with citations; or say that there is no evidence, and cite nothing."""
+    """Answer the last message from the user's documents, or from what the user has said before, with citations; or say that there is no
+    evidence, and cite nothing."""
     messages, options = messages_of(body, room.settings.prompt_characters), options_of(body)
     if body.conversation is not None:
         try:

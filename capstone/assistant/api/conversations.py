@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
 
 from assistant.api.access import Owner
-from assistant.api.chat import CitationOut
+from assistant.api.chat import CitationOut, TurnCitationOut
 from assistant.api.documents import Deleted
 from assistant.api.errors import Refusal, documented
 from assistant.api.service import Service, service
@@ -36,9 +36,12 @@ class ConversationList(BaseModel):
 
 
 class MessageOut(BaseModel):
+    """`id` is that of the turn in `/v1/memories`, once the message is complete."""
+
+    id: int
     role: Literal["user", "assistant"]
     content: str
-    citations: list[CitationOut]
+    citations: list[CitationOut | TurnCitationOut]
     complete: bool
     created: float
 
@@ -74,10 +77,7 @@ def one_conversation(conversation_id: str, owner: Owner, room: Room) -> Any:
         messages = room.store.conversations.messages(owner, conversation_id)
     except KeyError:
         raise missing(conversation_id) from None
-    rows = [
-        {"role": m.role, "content": m.content, "citations": m.citations, "complete": m.complete, "created": m.created} for m in messages
-    ]
-    return {**shown(conversation), "messages": rows}
+    return {**shown(conversation), "messages": [vars(message) for message in messages]}
 
 
 @router.delete("/v1/conversations/{conversation_id}", response_model=Deleted, responses=documented(404))

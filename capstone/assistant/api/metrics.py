@@ -12,6 +12,9 @@ SECONDS = Histogram("assistant_request_seconds", "Time to the first byte of the 
 RUNNING = Gauge("assistant_answers_running", "Answers that are being written.")
 WAITING = Gauge("assistant_questions_waiting", "Questions that wait for a free stream.")
 JOBS = Gauge("assistant_jobs_waiting", "Documents that are to be read or embedded.")
+MEMORY_USERS = Gauge("assistant_memory_users", "Users of whom something is remembered.")
+MEMORY_TURNS = Gauge("assistant_memory_turns", "Turns that are remembered.")
+MEMORY_BYTES = Gauge("assistant_memory_bytes", "Bytes of the turns that are remembered, with their embeddings.")
 METHODS = ("GET", "HEAD", "POST", "DELETE")  # others are counted together: a client may invent any
 
 

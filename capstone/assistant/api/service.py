@@ -62,7 +62,7 @@ def open_service(settings: Settings, engine: Queued | None = None, encoder: Any 
     knowledge.start()  # holds the folder
     memory = Memory(store, encoder)
     memory.start()
-    orchestrator = Orchestrator(engine, knowledge, store, settings)
+    orchestrator = Orchestrator(engine, knowledge, memory, store, settings)
     rates = RateLimit(settings.requests_per_minute)
     return Service(settings, store, engine, knowledge, memory, orchestrator, rates, local_key(store, settings))
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from assistant.api.access import Owner
 from assistant.api.errors import MEANINGS, ErrorAnswer, Refusal, documented
-from assistant.api.metrics import JOBS, RUNNING, WAITING
+from assistant.api.metrics import JOBS, MEMORY_BYTES, MEMORY_TURNS, MEMORY_USERS, RUNNING, WAITING
 from assistant.api.service import Service, service
 
 router = APIRouter(tags=["system"])
@@ -81,6 +81,8 @@ def metrics(room: Room) -> Response:
     RUNNING.set(room.engine.running)
     WAITING.set(room.engine.waiting)
     JOBS.set(room.store.jobs.waiting())
+    for gauge, value in zip((MEMORY_USERS, MEMORY_TURNS, MEMORY_BYTES), room.store.turns.size(), strict=True):
+        gauge.set(value)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 

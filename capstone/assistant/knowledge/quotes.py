@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from hybridlab.rag.sentences import sentence_spans
@@ -32,6 +32,7 @@ class Citation:
     end: int
     score: float
     suspicious: bool = False  # it holds what looks like an instruction to a machine
+    kind: Literal["document"] = "document"
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "heading": list(self.heading)}

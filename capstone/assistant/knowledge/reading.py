@@ -57,7 +57,11 @@ class Reading:
 
     def odds(self) -> float:
         """Log odds that one of the chunks answers the question: those of the best."""
-        return max(LEAST_ODDS, float(max(reader().score(self.asked, self.kept), default=LEAST_ODDS)))
+        return float(max(self.each(), default=LEAST_ODDS))
+
+    def each(self) -> np.ndarray:
+        """Log odds of each of the chunks."""
+        return np.maximum(LEAST_ODDS, reader().score(self.asked, self.kept))
 
     def of_parts(self, hit: int, spans: Sequence[tuple[int, int]]) -> np.ndarray:
         """Log odds of each part of a chunk's text."""
@@ -75,6 +79,11 @@ def read(store: Store, owner: str, encoder: E5, question: str, hits: Sequence[Hi
     new = [hit for hit in hits if hit.chunk.id not in stored]
     if new:
         stored |= {hit.chunk.id: kept for hit, kept in zip(new, embed(encoder, [text_of(hit) for hit in new])[1], strict=True)}
+    return reading_of(encoder, question, hits, [stored[hit.chunk.id] for hit in hits])
+
+
+def reading_of(encoder: E5, question: str, hits: Sequence[Hit], stored: Sequence[bytes]) -> Reading:
+    """A question beside hits, with what `embed` has made of each."""
     width = reader().passage.shape[1]
-    kept = [np.frombuffer(stored[hit.chunk.id], np.int8).reshape(-1, width) for hit in hits]
+    kept = [np.frombuffer(one, np.int8).reshape(-1, width) for one in stored]
     return Reading(encoder, encoder.token_states([question], DEPTH, question=True)[0], hits, kept)

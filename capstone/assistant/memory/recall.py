@@ -80,9 +80,17 @@ class Recall:
         self._lock = threading.RLock()
 
     def __call__(
-        self, owner: str, question: str, k: int, *, conversation: str | None = None, now: datetime | None = None
+        self,
+        owner: str,
+        question: str,
+        k: int,
+        *,
+        conversation: str | None = None,
+        before: int | None = None,
+        now: datetime | None = None,
     ) -> list[Recalled]:
-        """The best `k` turns, best first. `conversation` is the present one: "the last session" is the one before it."""
+        """The best `k` turns, best first. `conversation` is the present one: "the last session" is the one before it. `before` is the
+        turn that asks: neither it nor what follows it is recalled."""
         sessions = [session for session in self.store.turns.sessions(owner) if session.id != conversation]
         asked = when(question, sessions, now or datetime.now())
         allowed = None if asked.everything else self.store.turns.ids(owner, asked.sessions, asked.since, asked.until)
@@ -93,6 +101,8 @@ class Recall:
             "bm25": [turn for turn, _ in self.store.turns.search_words(owner, wanted, depth, allowed)],
             "e5": self._by_meaning(owner, wanted, depth, allowed),
         }
+        if before is not None:
+            rankings = {name: [turn for turn in of if turn < before] for name, of in rankings.items()}
         fused = dict(reciprocal_rank_fusion(list(rankings.values())))
         turns = [turn for turn in self.store.turns.get(owner, list(fused)) if turn.content not in REFUSALS]
         return [

@@ -8,6 +8,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from assistant.store.citations import unquote, with_what_is_there
 from assistant.store.database import Database
 from assistant.store.turns import index_words
 from assistant.store.words import drop_deleted
@@ -99,15 +100,12 @@ class Conversations:
                 index_words(write, message, content)
 
     def _kept(self, owner: str, citations: list[dict[str, Any]]) -> str:
-        """Citations as JSON; a quote from a document that was deleted while the answer was written is not kept."""
-        rows = self.database.connection.execute("SELECT id FROM documents WHERE owner = ?", (owner,))
-        there = {row["id"] for row in rows} if citations else set()
-        kept = [one if one["document_id"] in there else {**one, "quote": ""} for one in citations]
-        return json.dumps(kept, ensure_ascii=False)
+        return json.dumps(with_what_is_there(self.database.connection, owner, citations), ensure_ascii=False)
 
     def delete(self, owner: str, conversation: str) -> None:
         with self.database.transaction() as write:
             done = write.execute("DELETE FROM conversations WHERE owner = ? AND id = ?", (owner, conversation))
+            unquote(write, owner, "conversation_id", conversation)
             drop_deleted(write, "turn_words")
         if not done.rowcount:
             raise KeyError(conversation)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from assistant.store.citations import unquote
 from assistant.store.database import Database
 from assistant.store.words import drop_deleted, folded
 
@@ -162,22 +163,10 @@ class Documents:
             for document in documents:
                 chunks += [row["id"] for row in write.execute("DELETE FROM chunks WHERE document = ? RETURNING id", (document,))]
                 files += [row["sha256"] for row in write.execute("DELETE FROM documents WHERE id = ? RETURNING sha256", (document,))]
-                self._unquote(owner, document)
+                unquote(write, owner, "document_id", document)
             if chunks:
                 drop_deleted(write, "chunk_words")
         return Gone(tuple(chunks), tuple(files))
-
-    def _unquote(self, owner: str, document: str) -> None:
-        """Empty the quotes of a document in the answers that are kept: what is deleted is not read there either."""
-        with self.database.transaction() as write:
-            rows = write.execute(
-                "SELECT messages.id, citations FROM messages JOIN conversations ON conversations.id = conversation "
-                "WHERE owner = ? AND instr(citations, ?)",
-                (owner, document),
-            ).fetchall()
-            for row in rows:
-                citations = [{**one, "quote": ""} if one["document_id"] == document else one for one in json.loads(row["citations"])]
-                write.execute("UPDATE messages SET citations = ? WHERE id = ?", (json.dumps(citations, ensure_ascii=False), row["id"]))
 
     def files(self) -> set[str]:
         """The hashes of all files that any document stands on."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from assistant.store.citations import unquote
 from assistant.store.database import Database
 from assistant.store.words import drop_deleted, folded, ranked
 
@@ -99,6 +100,14 @@ class Turns:
             values.append(json.dumps(list(allowed)))
         return ranked(self.database, "turn_words", question, k, among, values, ties="id DESC")
 
+    def size(self) -> tuple[int, int, int]:
+        """Of all owners together: users who have said something, turns, and the bytes of the turns with their embeddings."""
+        row = self.database.connection.execute(
+            "SELECT count(DISTINCT owner), count(*), coalesce(sum(length(CAST(content AS BLOB)) + coalesce(length(embedding), 0)), 0) "
+            "FROM messages JOIN conversations ON conversations.id = conversation WHERE complete AND content != ''"
+        ).fetchone()
+        return tuple(row)
+
     # ---------------------------------------------------------------- meaning
 
     def to_embed(self, limit: int) -> list[tuple[int, str, str]]:
@@ -132,7 +141,7 @@ class Turns:
     # ---------------------------------------------------------------- deletion
 
     def delete(self, owner: str, turn: int) -> None:
-        """Delete a turn: from its conversation too, and from its title where that quotes it."""
+        """Delete a turn: from its conversation too, from its title where that quotes it, and from the citations of kept answers."""
         with self.database.transaction() as write:
             row = write.execute(f"SELECT conversation, content {OF_OWNER} AND messages.id = ?", (owner, turn)).fetchone()
             if row is None:
@@ -141,6 +150,7 @@ class Turns:
             quoted = " ".join(row["content"].split())
             untitle = "UPDATE conversations SET title = '' WHERE id = ? AND title != '' AND instr(?, title) = 1"
             write.execute(untitle, (row["conversation"], quoted))
+            unquote(write, owner, "turn", turn)
             drop_deleted(write, "turn_words")
         self.database.checkpoint()
 

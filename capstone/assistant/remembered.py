@@ -1,0 +1,109 @@
+"""What was said as evidence: turns that answer a question, judged by the reader that judges documents, and quoted word for word.
+
+What was only asked tells nothing, and neither does an answer whose own source has been deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from assistant.cues import Cue, is_question
+from assistant.knowledge.quotes import best_span
+from assistant.knowledge.reading import Reading, embed, reading_of
+from assistant.knowledge.search import Hit
+from assistant.knowledge.suspicion import is_suspicious
+from assistant.memory.recall import Recalled
+from assistant.memory.service import Memory
+from assistant.store import Store
+from assistant.store.documents import StoredChunk
+from assistant.store.turns import Turn
+
+LOOKED_AT = 16  # turns that are recalled
+READ = 4  # of them that the reader reads
+QUOTED = 2  # turns that an answer cites
+LEAST = 0.5  # log odds of the reader from which on a turn is evidence
+
+
+@dataclass(frozen=True)
+class TurnCitation:
+    """A quote of a turn, and where it stands: the turn, its conversation, who said it and when (seconds since 1970)."""
+
+    number: int
+    turn: int
+    conversation_id: str
+    role: str
+    created: float
+    quote: str
+    start: int
+    end: int
+    score: float
+    suspicious: bool  # it holds what looks like an instruction to a machine
+    kind: Literal["turn"] = "turn"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def from_memory(
+    memory: Memory, store: Store, owner: str, question: str, cue: Cue | None, *, conversation: str | None, before: int | None
+) -> tuple[TurnCitation, ...]:
+    """Citations of the owner's turns that answer a question, best first, numbered from 1; none where nothing of it was said.
+
+    `conversation` is the one in which it is asked, `before` its own number there: it does not answer itself.
+    """
+    wanted = cue.question if cue else question
+    recalled = memory.recall(owner, wanted, LOOKED_AT, conversation=conversation, before=before)
+    meant = [one for one in recalled if _is_meant(one.turn, cue) and _stands(store, owner, one.turn)][:READ]
+    if not meant:
+        return ()
+    reading = _read(memory.encoder, wanted, meant)
+    made: list[TurnCitation] = []
+    for place in sorted(range(len(meant)), key=lambda one: -reading.each()[one])[:QUOTED]:
+        if is_said(reading.each()[place]):
+            made += _cited(store, owner, wanted, reading, place, meant[place], len(made) + 1)
+    return tuple(made)
+
+
+def is_said(odds: float) -> bool:
+    """Whether a turn is evidence, by the reader's log odds."""
+    return odds >= LEAST
+
+
+def _is_meant(turn: Turn, cue: Cue | None) -> bool:
+    """Without a cue, what the person told; with one, whose turns it names, and questions where it asks what was asked."""
+    roles, questions = (cue.roles, cue.questions) if cue else (("user",), False)
+    return turn.role in roles and is_question(turn.content) == questions
+
+
+def _stands(store: Store, owner: str, turn: Turn) -> bool:
+    """Whether everything that a turn quotes is still there."""
+    if turn.role == "user":
+        return True
+    try:
+        messages = store.conversations.messages(owner, turn.conversation)
+    except KeyError:
+        return False
+    return any(message.id == turn.id and all(one["quote"] for one in message.citations) for message in messages)
+
+
+def _read(encoder, question: str, found: Sequence[Recalled]) -> Reading:
+    """A question read with turns as if they were a document's chunks."""
+    chunks = [
+        StoredChunk(one.turn.id, one.turn.conversation, "", 0, None, (), 0, len(one.turn.content), "prose", "", one.turn.content)
+        for one in found
+    ]
+    hits = [Hit(chunk, one.score, one.ranks, {}) for chunk, one in zip(chunks, found, strict=True)]
+    return reading_of(encoder, question, hits, embed(encoder, [one.turn.content for one in found])[1])
+
+
+def _cited(store: Store, owner: str, question: str, reading: Reading, place: int, one: Recalled, number: int) -> list[TurnCitation]:
+    """The citation of a turn; none where it was deleted meanwhile."""
+    turn = one.turn
+    start, end = best_span(question, turn.content, lambda spans: reading.of_parts(place, spans))
+    quote = turn.content[start:end]
+    if not quote or [still.content[start:end] for still in store.turns.get(owner, [turn.id])] != [quote]:
+        return []
+    where = (turn.id, turn.conversation, turn.role, turn.created)
+    return [TurnCitation(number, *where, quote, start, end, round(one.score, 6), is_suspicious(quote))]
