@@ -1,4 +1,5 @@
 // One conversation: ask, stream, stop; and whatever happens, what was typed is not lost.
+import { addressOf } from "./address.js";
 import { answer, call, limits } from "./api.js";
 import { announce, byId, make, notice, quiet } from "./dom.js";
 import { directionOf, text, tongueOf } from "./language.js";
@@ -13,6 +14,7 @@ let conversation = null;
 let running = null;
 let begunAt = 0; // of the running answer, on the clock of events
 let visit = 0;
+let stale = false; // something of it was forgotten while an answer was being written
 let listChanged = () => {};
 
 export const current = () => conversation;
@@ -20,9 +22,6 @@ export const current = () => conversation;
 export function whenListChanges(callback) {
   listChanged = callback;
 }
-
-// The page's address names the conversation, so that reload and back find it.
-export const addressOf = (id) => (id ? `#c/${id}` : "#");
 
 // What stands in the question's box outlives a reload.
 function keepDraft() {
@@ -43,18 +42,21 @@ function giveBack(question) {
 export function begin() {
   running?.abort();
   visit++;
+  stale = false;
   conversation = null;
   welcome();
   listChanged();
 }
 
-export async function open(id) {
+export async function open(id, turn = null) {
   running?.abort();
+  stale = false;
   const mine = ++visit;
   try {
     const whole = await call("GET", `v1/conversations/${encodeURIComponent(id)}`);
     if (visit !== mine) return;
     show(whole);
+    if (turn) point(turn);
     const last = whole.messages.at(-1);
     if (last && !last.complete && Date.now() / 1000 - last.created < 60) setTimeout(() => again(id, mine), WRITING);
   } catch (problem) {
@@ -66,11 +68,35 @@ export async function open(id) {
   }
 }
 
+// Shows a conversation at one of its turns.
+export function openTurn(id, turn) {
+  if (id !== conversation) return open(id, turn);
+  if (byId("messages").querySelector(`[data-turn="${turn}"]`)) return point(turn);
+  return running ? notice("still_answering") : open(id, turn);
+}
+
+function point(turn) {
+  for (const article of byId("messages").querySelectorAll("article.meant")) article.classList.remove("meant");
+  const article = byId("messages").querySelector(`[data-turn="${turn}"]`);
+  if (!article) return notice("error_no_memory");
+  article.classList.add("meant");
+  article.tabIndex = -1;
+  article.focus({ preventScroll: true }); // a screen reader begins to read here
+  article.scrollIntoView({ block: "center" });
+}
+
+// Something was forgotten: what is on the page is read again, once no answer is being written.
+export function readAgain() {
+  stale = Boolean(running);
+  if (conversation && !running) open(conversation);
+}
+
 function show(whole) {
   conversation = whole.id;
   byId("messages").replaceChildren();
   for (const message of whole.messages) {
     const { article, body } = bubble(message.role, message.content);
+    article.dataset.turn = message.id;
     if (message.role === "assistant") fill(body, message.content, message.citations);
     if (!message.complete) note(article, "note_cut");
     sources(article, message.citations);
@@ -126,7 +152,10 @@ async function ask(question) {
     if (!stopped && problem.code !== "cut") complain(problem);
   }
   finish(article, body, heard, notes);
-  if (running === controller) busy(null);
+  if (running === controller) {
+    busy(null);
+    if (stale) open(conversation);
+  }
   listChanged();
 }
 

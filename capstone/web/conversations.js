@@ -1,4 +1,5 @@
 // The list of conversations.
+import { addressOf } from "./address.js";
 import { call } from "./api.js";
 import * as chat from "./chat.js";
 import { byId, keep, make } from "./dom.js";
@@ -25,7 +26,7 @@ function show() {
 const nameOf = (one) => one.title || text("untitled");
 
 function build(one) {
-  const open = make("a", { className: "name", dir: "auto", href: chat.addressOf(one.id), says: () => nameOf(one) });
+  const open = make("a", { className: "name", dir: "auto", href: addressOf(one.id), says: () => nameOf(one) });
   const remove = make("button", { className: "quiet remove", type: "button", textContent: "✕", onclick: () => removeOne(one) });
   say(remove, () => text("remove_named", { name: nameOf(one) }), "ariaLabel");
   return make("li", {}, open, remove);
@@ -39,7 +40,7 @@ function update(row, one) {
 async function removeOne(one) {
   if (!confirm(text("sure", { name: nameOf(one) }))) return;
   if (one.id === chat.current()) {
-    history.replaceState(null, "", chat.addressOf(null));
+    history.replaceState(null, "", addressOf(null));
     chat.begin();
   }
   await call("DELETE", `v1/conversations/${one.id}`).catch((problem) => problem.code === "no_conversation" || complain(problem));

@@ -15,6 +15,9 @@ export function text(key, values = {}) {
   return known.replace(/\{(\w+)\}/g, (_, name) => (typeof values[name] === "string" ? `\u2068${values[name]}\u2069` : String(values[name])));
 }
 
+// A time, in seconds since 1970, as the page's language writes it.
+export const dateOf = (seconds) => new Date(1000 * seconds).toLocaleString(current, { dateStyle: "medium", timeStyle: "short" });
+
 export const knows = (key) => key in TEXTS[current];
 
 // Which language a voice should read a text in.

@@ -1,9 +1,11 @@
 // Puts the page together.
+import { placeInAddress } from "./address.js";
 import * as chat from "./chat.js";
 import * as conversations from "./conversations.js";
 import { byId } from "./dom.js";
 import * as documents from "./documents.js";
 import { language, speak } from "./language.js";
+import * as memory from "./memory.js";
 import * as problems from "./problems.js";
 
 // ---- the address names the conversation
@@ -11,9 +13,11 @@ import * as problems from "./problems.js";
 function route() {
   menu(false);
   byId("viewer").close();
-  const id = location.hash.startsWith("#c/") ? location.hash.slice(3) : null;
-  if (id && id !== chat.current()) chat.open(id);
-  else if (!id) chat.begin();
+  memory.close();
+  const { conversation, turn } = placeInAddress();
+  if (conversation && turn) chat.openTurn(conversation, turn);
+  else if (conversation && conversation !== chat.current()) chat.open(conversation);
+  else if (!conversation) chat.begin();
 }
 
 addEventListener("hashchange", route);
@@ -77,6 +81,7 @@ function refresh() {
 chat.whenListChanges(conversations.refresh);
 chat.listen();
 documents.listen();
+memory.listen();
 problems.listen();
 addEventListener("assistant-back", () => {
   documents.resume();

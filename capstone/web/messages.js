@@ -1,7 +1,8 @@
 // How a conversation is shown: questions, answers with their numbered sources, and what there is to say of an answer.
+import { addressOf } from "./address.js";
 import { byId, make } from "./dom.js";
 import { say, text, tongueOf } from "./language.js";
-import { openCitation, placeOf } from "./viewer.js";
+import { isTurn, openCitation, placeOf } from "./viewer.js";
 
 const NEAR = 80; // pixels from the end of the conversation within which it is followed
 const gone = new Set(); // documents that were deleted while this page was open
@@ -51,14 +52,23 @@ export function note(article, key) {
 
 export function sources(article, citations) {
   if (!citations.length) return;
-  const rows = citations.map((one) => make("li", { dataset: { document: one.document_id } }, one.quote && !gone.has(one.document_id) ? source(one) : lost(one)));
+  const rows = citations.map((one) => make("li", { dataset: { document: one.document_id ?? "" } }, one.quote && !gone.has(one.document_id) ? source(one) : lost(one)));
   article.append(make("section", { className: "sources" }, make("h4", { says: "sources" }), make("ol", {}, ...rows)));
 }
 
 function source(citation) {
-  const open = make("button", { className: "source", type: "button", onclick: () => openCitation(citation) });
+  const open = isTurn(citation) ? link(citation) : make("button", { className: "source", type: "button", onclick: () => openCitation(citation) });
   open.append(heading(citation), make("q", { dir: "auto", lang: tongueOf(citation.quote), textContent: citation.quote }));
   if (citation.suspicious) open.append(warningOf(citation));
+  return open;
+}
+
+function link(citation) {
+  const open = make("a", { className: "source", href: addressOf(citation.conversation_id, citation.turn) });
+  open.addEventListener("click", (event) => {
+    event.preventDefault();
+    openCitation(citation);
+  });
   return open;
 }
 
@@ -67,7 +77,7 @@ const heading = (citation) => make("span", { className: "place" }, make("span", 
 // In words, with a sign beside them.
 const warningOf = () => make("span", { className: "suspicious" }, make("span", { ariaHidden: "true", textContent: "⚠ " }), make("span", { says: "suspicious" }));
 
-const lost = (citation) => make("div", { className: "source gone" }, heading(citation), make("span", { says: "source_gone" }));
+const lost = (citation) => make("div", { className: "source gone" }, heading(citation), make("span", { says: isTurn(citation) ? "turn_gone" : "source_gone" }));
 
 // A document was deleted: what is on the page quotes it no longer.
 export function forget(document) {

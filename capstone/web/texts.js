@@ -27,6 +27,14 @@ export const TEXTS = {
     suspicious: "This passage gives instructions to a machine. It is quoted as data and was not followed.",
     hidden: "Hidden in the document, where no reader sees it:", heading: "Section: {heading}",
 
+    memory: "Memory", memory_show: "What is remembered", memory_search: "Search what was said", memory_find: "Search",
+    memory_what: "What you and the assistant say is remembered, and can be the source of an answer in any conversation. What is forgotten here is gone from its conversation too.",
+    memory_none: "Nothing is remembered yet.", memory_not_found: "Nothing like this is remembered.", memory_found: "Found: {count}.", memory_older: "Older ones",
+    memory_forget: "Forget “{content}”", memory_sure: "Forget “{content}”? It is deleted from its conversation too, and can't be brought back.", memory_gone: "It is forgotten.",
+    memory_all: "Forget everything", memory_all_sure: "Forget everything that was said? All conversations are deleted. It can't be brought back.",
+    memory_all_gone: "Everything that was said is forgotten.",
+    turn_user: "You, {when}", turn_assistant: "Assistant, {when}", turn_gone: "This was deleted.",
+
     login: "Your API key", login_key: "Key", login_go: "Go on",
     login_why: "The assistant asks for a key here: it runs on another machine, or this page's own key was revoked. Paste one that “assistant keys add NAME” has made there.",
     login_invalid: "This key is not valid, or was revoked. Paste another one: “assistant keys add NAME” makes it. What you have typed stays here.",
@@ -108,6 +116,14 @@ export const TEXTS = {
     source_gone: "Tài liệu này đã bị xóa hoặc được thay bằng bản mới hơn.",
     suspicious: "Đoạn này ra lệnh cho máy. Nó chỉ được trích dẫn như dữ liệu và không được làm theo.",
     hidden: "Bị ẩn trong tài liệu, người đọc không nhìn thấy:", heading: "Mục: {heading}",
+
+    memory: "Trí nhớ", memory_show: "Những gì được ghi nhớ", memory_search: "Tìm trong những gì đã nói", memory_find: "Tìm",
+    memory_what: "Những gì bạn và trợ lý nói được ghi nhớ và có thể là nguồn cho câu trả lời trong mọi hội thoại. Điều gì bị xóa ở đây cũng biến mất khỏi hội thoại của nó.",
+    memory_none: "Chưa ghi nhớ điều gì.", memory_not_found: "Không ghi nhớ điều gì như vậy.", memory_found: "Tìm thấy: {count}.", memory_older: "Cũ hơn",
+    memory_forget: "Quên “{content}”", memory_sure: "Quên “{content}”? Nó cũng bị xóa khỏi hội thoại và không thể khôi phục.", memory_gone: "Đã quên.",
+    memory_all: "Quên tất cả", memory_all_sure: "Quên tất cả những gì đã nói? Mọi hội thoại sẽ bị xóa và không thể khôi phục.",
+    memory_all_gone: "Đã quên tất cả những gì đã nói.",
+    turn_user: "Bạn, {when}", turn_assistant: "Trợ lý, {when}", turn_gone: "Điều này đã bị xóa.",
 
     login: "Khóa API của bạn", login_key: "Khóa", login_go: "Tiếp tục",
     login_why: "Ở đây trợ lý cần một khóa: nó chạy trên máy khác, hoặc khóa của trang này đã bị thu hồi. Hãy dán khóa được tạo ở đó bằng lệnh “assistant keys add TÊN”.",

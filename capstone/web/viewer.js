@@ -1,15 +1,20 @@
-// Opens the page that a citation names, with the quote marked.
+// Opens what a citation names: the page with the quote marked, or the turn in its conversation.
+import { addressOf, visit } from "./address.js";
 import { call } from "./api.js";
 import { byId, make } from "./dom.js";
-import { say, text, tongueOf } from "./language.js";
+import { dateOf, say, text, tongueOf } from "./language.js";
 import { complain } from "./problems.js";
 
+export const isTurn = (citation) => citation.kind === "turn";
+
 export function placeOf(citation) {
+  if (isTurn(citation)) return text(`turn_${citation.role}`, { when: dateOf(citation.created) });
   if (citation.page) return text("page", { document: citation.document, page: citation.page });
   return citation.heading.length ? text("section", { document: citation.document, heading: citation.heading.join(" › ") }) : citation.document;
 }
 
 export async function openCitation(citation) {
+  if (isTurn(citation)) return visit(addressOf(citation.conversation_id, citation.turn));
   let page;
   try {
     page = await call("GET", `v1/documents/${citation.document_id}/pages/${citation.page_index}`);
