@@ -8,6 +8,7 @@ import time
 from contextlib import aclosing
 
 import pytest
+from assistant.engines import embedded
 from assistant.engines.base import EngineBusy, EngineError, Message, PromptTooLong, Request, RequestRefused
 from assistant.engines.embedded import Embedded, packaged_model
 from assistant.engines.openai_compatible import OpenAICompatible
@@ -130,6 +131,15 @@ def test_a_file_that_is_no_model_is_one_sentence(tmp_path):
         with pytest.raises(EngineError, match="can't be loaded as a GGUF model") as caught:
             Embedded(path, threads=1, streams=1)
         assert "\n" not in str(caught.value)
+
+
+def test_without_room_for_eight_bits_it_answers_in_four(monkeypatch, caplog):
+    def full(model):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(embedded, "in_eight_bits", full)
+    assert whole(Embedded(None, threads=1, streams=1), ask("Hello", max_tokens=2))[0]
+    assert "No space left on device" in caplog.text
 
 
 # --- the queue ---------------------------------------------------------------------------------------------------------
