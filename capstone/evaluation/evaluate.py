@@ -59,9 +59,9 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         "questions": counted(questions),
         "documents": sources,
         "chunks": sum(document.chunks for document in knowledge.documents(base.STAFF)),
-        "retrieval": measure.retrieval(knowledge, asked),
-        "abstention": measure.abstention(found),
-        "citations": measure.citations(knowledge, found),
+        "retrieval": measure.by_part(lambda part: measure.retrieval(knowledge, part), asked),
+        "abstention": measure.by_part(measure.abstention, found),
+        "citations": measure.by_part(lambda part: measure.citations(knowledge, part), found),
         "extractive_answers": measure.extractive(found),
     }
     if chosen.answers:
@@ -117,6 +117,7 @@ def counted(questions: list[Question]) -> dict[str, int]:
     groups = {
         "all": lambda q: True,
         "test": lambda q: q.split == "test",
+        "test, second part": lambda q: q.split == "test" and q.part == 2,
         **{kind: lambda q, kind=kind: q.kind == kind for kind in ("plain", "table", "crossed", "unanswerable")},
         **{language: lambda q, language=language: q.language == language for language in ("en", "vi")},
     }
@@ -140,14 +141,19 @@ def record() -> dict[str, str]:
 
 def show(result: dict[str, Any]) -> None:
     out = Console(highlight=False)
-    table = Table("retriever", "questions", "recall@1", "recall@5", "recall@10", "MRR", "p50 / p95 ms", title="Retrieval (test questions)")
-    for name, groups in result["retrieval"].items():
-        for group in ("en", "en, document in en", "vi", "vi, document in vi", "table", "crossed", "all"):
-            r, ms = groups[group], groups["milliseconds"]
-            figures = [f"{r[key]:.3f}" for key in ("recall@1", "recall@5", "recall@10", "mrr")]
-            table.add_row(f"{name} {group}", str(r["questions"]), *figures, f"{ms['p50']} / {ms['p95']}" if group == "all" else "")
-    out.print(table)
-    for name in ("abstention", "citations", "extractive_answers", "engine_answers", "expert_answers"):
+    for part, retrieval in result["retrieval"].items():
+        title = f"Retrieval (test questions, {part} part{'s' * (part == 'both')})"
+        table = Table("retriever", "questions", "recall@1", "recall@5", "recall@10", "MRR", "p50 / p95 ms", title=title)
+        for name, groups in retrieval.items():
+            for group in ("en", "en, document in en", "vi", "vi, document in vi", "table", "crossed", "all"):
+                r, ms = groups[group], groups["milliseconds"]
+                figures = [f"{r[key]:.3f}" for key in ("recall@1", "recall@5", "recall@10", "mrr")]
+                table.add_row(f"{name} {group}", str(r["questions"]), *figures, f"{ms['p50']} / {ms['p95']}" if group == "all" else "")
+        out.print(table)
+    for name in ("abstention", "citations"):
+        for part, measured in result[name].items():
+            out.print(f"[bold]{name}, {part}[/bold]: {json.dumps(measured)}", soft_wrap=True)
+    for name in ("extractive_answers", "engine_answers", "expert_answers"):
         if name in result:
             out.print(f"[bold]{name.replace('_', ' ')}[/bold]: {json.dumps(result[name])}", soft_wrap=True)
 

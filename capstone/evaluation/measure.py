@@ -36,6 +36,12 @@ def rank_of(question: Question, hits: Sequence[Hit]) -> int | None:
     return next((rank for rank, place in enumerate(places, 1) if place in question.places), None)
 
 
+def by_part(measured: Callable[[list[Any]], dict[str, Any]], items: Sequence[Question | Evidence]) -> dict[str, dict[str, Any]]:
+    """A measure of questions, or of what they lead to, for the first test part, for the second, and for both together."""
+    first, second = ([item for item in items if item.part == part] for part in (1, 2))
+    return {"first": measured(first), "second": measured(second), "both": measured(list(items))}
+
+
 # ---------------------------------------------------------------- retrieval
 
 
@@ -79,6 +85,10 @@ class Evidence:
     hits: list[Hit]
     citations: list[Citation]
     answered: bool
+
+    @property
+    def part(self) -> int:
+        return self.question.part
 
 
 def evidence(

@@ -2,7 +2,8 @@
 
 `page` counts from 1 as a viewer does; in a document without pages (DOCX) it is the heading of the section. `answer` is one or more
 short strings, all of them to be found there. `also` lists further places (document, page) that state the same. `split`: what was
-tuned or calibrated has seen the calibration part only; every figure of record is of the test part.
+tuned or calibrated has seen the calibration part only; every figure of record is of the test part. The test part has two parts of its own:
+the ids of the second have a 2 after their kind (`p2-en-001`), and nothing was asked of the assistant while they were written.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ class Question:
     @property
     def answerable(self) -> bool:
         return self.kind != "unanswerable"
+
+    @property
+    def part(self) -> int:
+        """1, or 2 where it is of the second test part."""
+        return 2 if self.id.split("-")[0].endswith("2") else 1
 
     @property
     def places(self) -> frozenset[Place]:
