@@ -5,9 +5,12 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from hybridlab.ssm.fused import run_selective_scan, run_ssd
+from hybridlab.ssm.chunked_scan import chunked_scan
+from hybridlab.ssm.compiled_scan import kernels
+from hybridlab.ssm.fused import in_spans, run_selective_scan, run_ssd, scan_chunk
 from hybridlab.ssm.mamba_weights import from_transformers
 from hybridlab.ssm.selective_scan import selective_scan
+from hybridlab.ssm.ssd import ssd
 from torch import Tensor
 
 from tests.benchmarks.record import ratio, say, turn_about, write
@@ -20,7 +23,7 @@ NOTE = (
     "without one, at the same length, kind and direction: the loop for Mamba's scans, transformers for Mamba-2's and for whole models "
     "(4 layers, d_model 128, up to the last norm). {mambapy} Left out: backward of transformers' Mamba beyond {slow} tokens "
     "(quadratic), and of Mamba's scans at 131,072 (all states, over 12 GiB). Matmuls of this machine: {rate:.0f} GFLOP/s in float32; "
-    "SSD's forward pass reaches {share:.0%} of that (16,384 tokens)."
+    "of which SSD's forward pass in PyTorch reaches {share:.0%}; the scan in C takes as long as SSD would at {in_c:.0%} (16,384 tokens)."
 )
 
 
@@ -89,16 +92,24 @@ class Table:
         return taken
 
 
-def scans(table: Table) -> float:
-    """All scans over all lengths; returns the FLOP/s of SSD's forward pass at 16,384 tokens."""
+def two_levels(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    return in_spans(chunked_scan, x, dt, A, B, C, chunk=scan_chunk(x.shape[1]))
+
+
+def matmuls(*given: Tensor) -> tuple[Tensor, Tensor]:
+    return in_spans(ssd, *given)
+
+
+def scans(table: Table) -> dict[str, float]:
+    """All scans over all lengths; returns the FLOP/s of SSD's forward pass at 16,384 tokens, by who computes it."""
     mambapy = mambapy_scan()
     for length, repeat in ((2_048, 5), (16_384, 3), (131_072, 1)):
         given = selective(length)
-        ours = {"the loop": selective_scan, "two levels, ours": run_selective_scan}
+        ours = {"the loop": selective_scan, "two levels, ours": two_levels}
         if mambapy and length < 131_072:
             ours["mambapy"] = mambapy
         slow = {"transformers": transformers_selective} if length < 131_072 else {}
-        calls = {k: forward(f, given) for k, f in (ours | slow).items()}
+        calls = {k: forward(f, given) for k, f in (ours | {"in C, ours": run_selective_scan} | slow).items()}
         table.measure("Mamba's scan, forward", length, calls, "the loop", repeat)
         if length < 131_072:
             calls = {k: both_ways(f, given) for k, f in ours.items()}
@@ -108,13 +119,13 @@ def scans(table: Table) -> float:
             calls = {k: both_ways(f, few) for k, f in (ours | slow).items()}
             table.measure("Mamba's scan, forward and backward", SLOW_BACKWARD, calls, "the loop", 1)
         given = heads(length)
-        pair = {"transformers": transformers_heads, "matmuls (SSD), ours": run_ssd}
-        calls = {k: forward(f, given) for k, f in pair.items()}
+        pair = {"transformers": transformers_heads, "matmuls (SSD), ours": matmuls}
+        calls = {k: forward(f, given) for k, f in (pair | {"in C, ours": run_ssd}).items()}
         taken = table.measure("Mamba-2's scan, forward", length, calls, "transformers", repeat)
         if length == 16_384:
             inner = HEADS * D_HEAD
             per_token = 2 * (CHUNK * WIDE_STATE + CHUNK * inner + 2 * inner * WIDE_STATE)  # C Bᵀ; times dt x; into the state, out of it
-            flops = per_token * length / (statistics.median(taken["matmuls (SSD), ours"]) / 1e3)
+            flops = {name: per_token * length / (statistics.median(values) / 1e3) for name, values in taken.items()}
         calls = {k: both_ways(f, given) for k, f in pair.items()}
         table.measure("Mamba-2's scan, forward and backward", length, calls, "transformers", repeat)
     return flops
@@ -149,9 +160,12 @@ def matmul_rate() -> float:
 
 def main() -> None:
     logging.disable(logging.WARNING)  # transformers says for each kernel that it is missing
+    if kernels() is None:
+        raise SystemExit("there is no C compiler (cc): the rows in C would be PyTorch's. Install gcc, then measure again.")
     table, rate = Table(), matmul_rate()
     flops = scans(table)
     models(table)
     mambapy = "mambapy 1.2.0's pscan." if mambapy_scan() else "mambapy was not installed."
-    note = NOTE.format(mambapy=mambapy, slow=SLOW_BACKWARD, rate=rate / 1e9, share=flops / rate)
+    share, in_c = (flops[f"{name}, ours"] / rate for name in ("matmuls (SSD)", "in C"))
+    note = NOTE.format(mambapy=mambapy, slow=SLOW_BACKWARD, rate=rate / 1e9, share=share, in_c=in_c)
     write("scans", unit="tokens per second of CPU time", samples=table.samples, ratios=table.ratios, note=note)

@@ -1,4 +1,5 @@
-"""Which code runs a scan: the fused kernels of `mamba-ssm` where they are installed and the data lies on a CUDA GPU, else ours.
+"""Which code runs a scan: the fused kernels of `mamba-ssm` where they are installed and the data lies on a CUDA GPU, else ours; ours in
+C (compiled_scan.py) where a CPU reads and nothing is learned.
 
 Not run on a GPU here: what is tested on a CPU is the choice, and the adapters with a stand-in for the package. A test compares
 kernel and reference wherever both exist.
@@ -9,12 +10,14 @@ ours. Our own scans are imported when they are called: a learner's version of on
 
 import functools
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybridlab.ssm.compiled_scan import LARGEST_STATE, VECTOR, compiled_selective_scan, compiled_serves, compiled_ssd
 from hybridlab.ssm.scan_inputs import require_finite, selective_inputs, ssd_inputs
 
 LONGEST = 32_768  # tokens in one call of a kernel
@@ -45,7 +48,7 @@ def run_selective_scan(
     C: Float[Tensor, "batch time d_state"],
     state: Float[Tensor, "batch d_inner d_state"] | None = None,
 ) -> tuple[Float[Tensor, "batch time d_inner"], Float[Tensor, "batch d_inner d_state"]]:
-    """`chunked_scan`, or the kernel where it serves. The kernel can't begin with a state: a text that goes on runs on ours.
+    """`chunked_scan`, the same in C, or the kernel where it serves. The kernel can't begin with a state: a text that goes on runs on ours.
 
     Raises:
         ValueError: bad input, see `selective_inputs`; a result that is not finite.
@@ -54,8 +57,10 @@ def run_selective_scan(
         return fused_selective_scan(x, dt, A, B, C)
     from hybridlab.ssm.chunked_scan import chunked_scan
 
-    chunk = min(32, math.ceil(math.sqrt(min(x.shape[1], SPAN))))  # as many chunks as places: the two loops together are shortest
-    return _in_spans(functools.partial(chunked_scan, chunk=chunk), x, dt, A, B, C, state)
+    if A.shape[-1] <= LARGEST_STATE and compiled_serves(("chunked_scan.chunked_scan",), x, dt, A, B, C, state):
+        y, state = compiled_selective_scan(selective_inputs(x, dt, A, B, C, state))
+        return y.to(x.dtype), state
+    return in_spans(chunked_scan, x, dt, A, B, C, state, chunk=scan_chunk(x.shape[1]))
 
 
 def run_ssd(
@@ -66,7 +71,7 @@ def run_ssd(
     C: Float[Tensor, "batch time groups d_state"],
     state: Float[Tensor, "batch heads d_head d_state"] | None = None,
 ) -> tuple[Float[Tensor, "batch time heads d_head"], Float[Tensor, "batch heads d_head d_state"]]:
-    """`ssd`, or the kernel where it serves.
+    """`ssd`, the same in C, or the kernel where it serves.
 
     Raises:
         ValueError: bad input, see `ssd_inputs`; a result that is not finite.
@@ -75,7 +80,11 @@ def run_ssd(
         return fused_ssd(x, dt, A, B, C, state)
     from hybridlab.ssm.ssd import ssd
 
-    return _in_spans(ssd, x, dt, A, B, C, state)
+    fits = B.shape[-1] <= LARGEST_STATE and B.shape[-1] % VECTOR == 0
+    if fits and compiled_serves(("ssd.ssd", "ssd.segment_sum"), x, dt, A, B, C, state):
+        y, state = compiled_ssd(ssd_inputs(x, dt, A, B, C, state))
+        return y.to(x.dtype), state
+    return in_spans(ssd, x, dt, A, B, C, state)
 
 
 def fused_selective_scan(
@@ -107,11 +116,24 @@ def fused_ssd(
     return y.to(x.dtype), state
 
 
-def _in_spans(scan, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-    if x.shape[1] <= SPAN:
-        return scan(x, dt, A, B, C, state)
+def scan_chunk(time: int) -> int:
+    """Tokens of a chunk of `chunked_scan`: as many chunks as places, for then its two loops together are shortest."""
+    return min(32, math.ceil(math.sqrt(min(time, SPAN))))
+
+
+def in_spans(
+    scan: Callable,
+    x: Float[Tensor, "batch time *channels"],
+    dt: Float[Tensor, "batch time *steps"],
+    A: Float[Tensor, "*decays"],
+    B: Float[Tensor, "batch time *inner"],
+    C: Float[Tensor, "batch time *inner"],
+    state: Float[Tensor, "batch *memory"] | None = None,
+    **more: int,
+) -> tuple[Float[Tensor, "batch time *channels"], Float[Tensor, "batch *memory"]]:
+    """A scan of SPAN tokens after SPAN tokens, continued from piece to piece: (y, state)."""
     ys = []
     for x_s, dt_s, B_s, C_s in zip(*(part.split(SPAN, 1) for part in (x, dt, B, C)), strict=True):
-        y, state = scan(x_s, dt_s, A, B_s, C_s, state)
+        y, state = scan(x_s, dt_s, A, B_s, C_s, state, **more)
         ys.append(y)
-    return torch.cat(ys, 1), state
+    return torch.cat(ys, 1) if len(ys) > 1 else ys[0], state

@@ -1,0 +1,103 @@
+/* Mamba's and Mamba-2's scans as the recurrence that they are, eight channels or states in a vector.
+
+   All arrays are float32, contiguous, in the shapes of the Python functions beside this file; `state` is read and written in place.
+   Tokens are taken in tiles, so that a tile's B and C stay in the first cache while all channels pass over them. */
+
+#include <stdint.h>
+#include <string.h>
+
+#define W 8     /* floats in a vector */
+#define TILE 64 /* tokens */
+#define MOST 256 /* numbers of a channel's state, at most */
+
+typedef float v8 __attribute__((vector_size(32)));
+typedef int32_t i8 __attribute__((vector_size(32)));
+
+static inline v8 all(float x) { return (v8){x, x, x, x, x, x, x, x}; }
+
+static inline v8 load(const float *p, int n) {
+    v8 v = {0};
+    memcpy(&v, p, n == W ? sizeof v : n * sizeof(float));
+    return v;
+}
+
+static inline void store(float *p, v8 v, int n) { memcpy(p, &v, n == W ? sizeof v : n * sizeof(float)); }
+
+/* exp of numbers of at most 0: 2^k · e^r with |r| at most ln 2 / 2, e^r by its series; below -87 it is taken at -87 (1.6e-38).
+   NaN stays NaN. */
+static inline v8 decay(v8 x) {
+    const v8 low = all(-87.0f), magic = all(12582912.0f); /* 1.5 · 2^23: adding it rounds to a whole number */
+    i8 below = x < low;
+    x = (v8)(((i8)low & below) | ((i8)x & ~below));
+    v8 k = x * 1.44269504f + magic;
+    i8 power = (i8)k << 23;
+    k -= magic;
+    v8 r = x - k * 0.693359375f;
+    r -= k * -2.12194440e-4f;
+    v8 e = all(1.9875691500e-4f);
+    e = e * r + 1.3981999507e-3f;
+    e = e * r + 8.3334519073e-3f;
+    e = e * r + 4.1665795894e-2f;
+    e = e * r + 1.6666665459e-1f;
+    e = e * r + 5.0000001201e-1f;
+    e = e * r * r + r + 1.0f;
+    return (v8)((i8)e + power);
+}
+
+/* x, dt, y: (time, D); A: (D, N); B, C: (time, N); state: (D, N) */
+void selective_scan(const float *x, const float *dt, const float *A, const float *B, const float *C, float *state, float *y,
+                    int64_t time, int64_t D, int64_t N) {
+    for (int64_t begin = 0; begin < time; begin += TILE) {
+        int64_t end = begin + TILE < time ? begin + TILE : time;
+        for (int64_t d = 0; d < D; d += W) {
+            int n = D - d < W ? (int)(D - d) : W;
+            v8 a[MOST], h[MOST];
+            for (int64_t s = 0; s < N; s++) {
+                a[s] = h[s] = all(0);
+                for (int c = 0; c < n; c++) a[s][c] = A[(d + c) * N + s], h[s][c] = state[(d + c) * N + s];
+            }
+            for (int64_t t = begin; t < end; t++) {
+                v8 step = load(dt + t * D + d, n), enters = step * load(x + t * D + d, n), sum = all(0);
+                const float *b = B + t * N, *c = C + t * N;
+                for (int64_t s = 0; s < N; s++) {
+                    h[s] = decay(step * a[s]) * h[s] + enters * b[s];
+                    sum += h[s] * c[s];
+                }
+                store(y + t * D + d, sum, n);
+            }
+            for (int64_t s = 0; s < N; s++)
+                for (int c = 0; c < n; c++) state[(d + c) * N + s] = h[s][c];
+        }
+    }
+}
+
+/* x, y: (time, H, P); dt: (time, H); A: (H); B, C: (time, G, N), N a multiple of 8; state: (H, P, N) */
+void ssd(const float *x, const float *dt, const float *A, const float *B, const float *C, float *state, float *y, int64_t time, int64_t H,
+         int64_t P, int64_t G, int64_t N) {
+    int64_t vectors = N / W;
+    for (int64_t begin = 0; begin < time; begin += TILE) {
+        int64_t end = begin + TILE < time ? begin + TILE : time;
+        for (int64_t head = 0; head < H; head++) {
+            int64_t group = head / (H / G);
+            float decays[TILE];
+            for (int64_t t = begin; t < end; t++) decays[t - begin] = decay(all(dt[t * H + head] * A[head]))[0];
+            for (int64_t p = 0; p < P; p++) {
+                float *row = state + (head * P + p) * N;
+                v8 h[MOST / W];
+                memcpy(h, row, N * sizeof(float));
+                for (int64_t t = begin; t < end; t++) {
+                    int64_t at = (t * H + head) * P + p;
+                    float enters = dt[t * H + head] * x[at], keeps = decays[t - begin];
+                    const float *b = B + (t * G + group) * N, *c = C + (t * G + group) * N;
+                    v8 sum = all(0);
+                    for (int64_t v = 0; v < vectors; v++) {
+                        h[v] = h[v] * keeps + load(b + v * W, W) * enters;
+                        sum += h[v] * load(c + v * W, W);
+                    }
+                    y[at] = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+                }
+                memcpy(row, h, N * sizeof(float));
+            }
+        }
+    }
+}
