@@ -1,7 +1,8 @@
 """A process that ingests and chats until it is killed; every line that it prints acknowledges one thing that must not be lost.
 
 `python crash_worker.py HOME SEED`: lines are `document NAME SHA256`, `deleted NAME`, `asked CONVERSATION NUMBER` and
-`answered CONVERSATION NUMBER`; before the first two, `sending NAME SHA256` and `deleting NAME`.
+`answered CONVERSATION NUMBER`; before the first two, `sending NAME SHA256` and `deleting NAME`. `forgetting CONVERSATION NUMBER` comes
+before a question is deleted from memory, and `forgot CONVERSATION NUMBER` after it.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def main(home: str, seed: str) -> None:
     room.is_evidence = lambda *_: True
     knowledge = Knowledge(store, Encoder(), settings)
     knowledge.start()
-    brain = Orchestrator(Engine(), knowledge, Memory(store, Encoder()), store, settings)
+    memory = Memory(store, Encoder())
+    memory.start()
+    brain = Orchestrator(Engine(), knowledge, memory, store, settings)
     conversation = store.conversations.begin(OWNER, seed).id
     say("ready")
     for number in range(10_000):
@@ -105,6 +108,12 @@ def main(home: str, seed: str) -> None:
                     if one.name == name:
                         knowledge.delete(OWNER, one.id)
             say("deleted", name)
+        elif draw < 0.75 and (turns := [one for one in memory.turns(OWNER, 50) if one.role == "user"]):
+            one = chance.choice(turns)
+            which = one.content.split()[1]
+            say("forgetting", one.conversation, which)
+            memory.delete(OWNER, one.id)
+            say("forgot", one.conversation, which)
         else:
             asyncio.run(chat(brain, conversation, number))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from assistant.knowledge.service import Knowledge
+from assistant.memory.service import Memory
 from assistant.settings import Settings
 from assistant.store import Store
 
@@ -30,6 +31,8 @@ class Told:
     deleted: set[str] = field(default_factory=set)  # names that must be gone
     asked: set[tuple[str, str]] = field(default_factory=set)
     answered: set[tuple[str, str]] = field(default_factory=set)
+    forgetting: set[tuple[str, str]] = field(default_factory=set)  # questions that may be forgotten
+    forgot: set[tuple[str, str]] = field(default_factory=set)  # and those that must be
     uploads: int = 0
 
     def read(self, line: str) -> None:
@@ -54,6 +57,10 @@ class Told:
             self.asked.add((rest[0], rest[1]))
         elif what == "answered":
             self.answered.add((rest[0], rest[1]))
+        elif what == "forgetting":
+            self.forgetting.add((rest[0], rest[1]))
+        elif what == "forgot":
+            self.forgot.add((rest[0], rest[1]))
 
 
 def run_and_kill(home: Path, seed: int, seconds: float, told: Told) -> None:
@@ -85,6 +92,8 @@ def check(home: Path, told: Told) -> None:
     store.database.connection.execute("INSERT INTO chunk_words (chunk_words) VALUES ('integrity-check')")
     knowledge = Knowledge(store, encoder, settings)
     knowledge.start()
+    memory = Memory(store, encoder)
+    memory.start()
     try:
         assert knowledge.wait(60)
         there = {document.name: document for document in knowledge.documents(OWNER)}
@@ -106,46 +115,59 @@ def check(home: Path, told: Told) -> None:
         told.gone.clear()
         messages = {one.id: store.conversations.messages(OWNER, one.id) for one in store.conversations.all(OWNER)}
         asked = {(one, m.content.split()[1]) for one, many in messages.items() for m in many if m.role == "user"}
-        assert told.asked <= asked, "a question was acknowledged and is lost"
-        for conversation, number in told.answered:
+        assert told.asked - told.forgetting <= asked, "a question was acknowledged and is lost"
+        assert not told.forgot & asked, "a memory was acknowledged as forgotten and is there"
+        for conversation, number in told.answered & asked:
             place = next(i for i, m in enumerate(messages[conversation]) if m.content.startswith(f"question {number} "))
             answer = messages[conversation][place + 1]
             assert (answer.role, answer.complete) == ("assistant", True), "an answer was acknowledged and is cut"
             assert answer.content.strip()
+        assert memory.wait(60)
+        turns = {one.id: (one.conversation, one.content.split()[1]) for one in memory.turns(OWNER, 10_000) if one.role == "user"}
+        assert set(turns.values()) == asked, "what was asked is not what is remembered"
+        found = {one.turn.id for one in memory.recall(OWNER, "question about the canteen", 10_000) if one.ranks.keys() == {"bm25", "e5"}}
+        assert turns.keys() <= found, "a memory is not found by words and meaning"
+        words = store.database.connection.execute("SELECT count(*) FROM turn_words WHERE rowid NOT IN (SELECT id FROM messages)")
+        assert words.fetchone()[0] == 0, "words of a forgotten turn are left"
+        assert len(memory.recall._index_of(OWNER)) == len(memory.turns(OWNER, 10_000))
     finally:
+        memory.close()
         knowledge.close()
         store.close()
 
 
-def kill_often(home: Path, times: int, seed: int) -> tuple[int, int, int]:
-    """Kill `times` times at moments that `seed` gives; returns how many documents, questions and answers were acknowledged."""
+def kill_often(home: Path, times: int, seed: int) -> tuple[int, int, int, int]:
+    """Kill `times` times at moments that `seed` gives; returns how many documents, questions and answers were acknowledged, and how many
+    memories as forgotten."""
     chance, told = random.Random(seed), Told()
     for number in range(times):
         run_and_kill(home, seed * 1000 + number, chance.uniform(0.05, 2.0), told)
         check(home, told)
-    return told.uploads, len(told.asked), len(told.answered)
+    return told.uploads, len(told.asked), len(told.answered), len(told.forgot)
 
 
 @pytest.mark.slow(seconds=20)
 def test_four_kills_lose_nothing(tmp_path: Path):
-    documents, asked, answered = kill_often(tmp_path / "home", 4, seed=3)
+    documents, asked, answered, forgotten = kill_often(tmp_path / "home", 4, seed=3)
     assert documents
     assert asked
     assert answered
+    assert forgotten
 
 
 @pytest.mark.soak
 @pytest.mark.slow(seconds=120)
 def test_twenty_kills_lose_nothing(tmp_path: Path):
     start = time.monotonic()
-    documents, asked, answered = kill_often(tmp_path / "home", 20, seed=20)
+    documents, asked, answered, forgotten = kill_often(tmp_path / "home", 20, seed=20)
     FAULTS.write_text(
         "# Faults\n\n"
-        "Written by `make soak`. A process that ingests, replaces and deletes documents and answers questions (with a fake engine, which\n"
-        "answers at once) is killed with SIGKILL at random moments; after each kill the database is checked, the service is started\n"
-        "again, and everything that was acknowledged is looked for.\n\n"
-        "| kills | uploads acknowledged | questions acknowledged | answers acknowledged | lost | seconds |\n"
-        "| ---: | ---: | ---: | ---: | ---: | ---: |\n"
-        f"| 20 | {documents} | {asked} | {answered} | 0 | {time.monotonic() - start:.0f} |\n",
+        "Written by `make soak`. A process that ingests, replaces and deletes documents, answers questions (with a fake engine, which\n"
+        "answers at once) and forgets some of them is killed with SIGKILL at random moments; after each kill the database is checked, the\n"
+        "service is started again, and everything that was acknowledged is looked for: what is remembered is found by words and by\n"
+        "meaning, and nothing that was forgotten is there.\n\n"
+        "| kills | uploads acknowledged | questions acknowledged | answers acknowledged | memories forgotten | lost | seconds |\n"
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        f"| 20 | {documents} | {asked} | {answered} | {forgotten} | 0 | {time.monotonic() - start:.0f} |\n",
         "utf-8",
     )
