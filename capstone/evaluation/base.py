@@ -44,9 +44,9 @@ class Remembered:
             missing = {key: text for key, text in zip(keys, texts, strict=True) if not file.execute(find, (key,)).fetchone()}
             for some in (list(missing)[i : i + AT_ONCE] for i in range(0, len(missing), AT_ONCE)):
                 made = zip(some, *self.encoder.read([missing[key] for key in some], depth), strict=True)
-                with file:  # a run that is ended early has not read in vain
+                with file:  # a run that is ended early has not read in vain; another that goes on at the same time may have been quicker
                     rows = [(key, vector.astype("<f4").tobytes(), states.astype("<f2").tobytes()) for key, vector, states in made]
-                    file.executemany("INSERT INTO passages VALUES (?, ?, ?)", rows)
+                    file.executemany("INSERT OR IGNORE INTO passages VALUES (?, ?, ?)", rows)
             vectors, states = zip(*(file.execute(find, (key,)).fetchone() for key in keys), strict=True)
         return (
             np.stack([np.frombuffer(vector, "<f4") for vector in vectors]),
