@@ -104,12 +104,13 @@ def test_a_text_may_be_cut_anywhere(kind, window, cuts):
 @pytest.mark.parametrize("kind", SHAPES)
 def test_the_state_grows_up_to_the_window_and_no_further(kind):
     with torch.no_grad():
-        sizes = {time: state_bytes(ours(kind, window=16)(tokens(time, batch=1))[1]) for time in (1, 15, 16, 3000)}
+        within = {time: ours(kind, window=16)(tokens(time, batch=1))[1] for time in (1, 15, 16, 3000)}
         without = {time: ours(kind)(tokens(time, batch=1))[1] for time in (15, 3000)}
+    sizes = {time: state_bytes(states) for time, states in within.items()}
     assert sizes[1] < sizes[15] == sizes[16] == sizes[3000]
     grown = [state.keys.shape[2] for state in without[3000] if isinstance(state, AttentionState)]
     assert grown == [3000]
-    for state in without[3000]:
+    for state in (*without[3000], *within[3000]):
         if isinstance(state, MixerState):
             assert state.memory.dtype == torch.float32
         assert all(part.untyped_storage().nbytes() == part.nbytes for part in state)  # no views that keep more than they show

@@ -64,8 +64,8 @@ def linear_inputs(
     require_shapes({"k": (k, (batch, heads, time, d_key)), "v": (v, (batch, heads, time, v.shape[-1]))})
     dtype = widest(q)
     if state is None:
-        memory = torch.zeros(batch, heads, d_key, v.shape[-1], dtype=dtype, device=q.device)
-        state = LinearState(memory, memory[..., 0])
+        shape = (batch, heads, d_key, v.shape[-1])
+        state = LinearState(*(torch.zeros(shape[:rank], dtype=dtype, device=q.device) for rank in (4, 3)))
     require_shapes({"memory": (state.memory, (batch, heads, d_key, v.shape[-1])), "weight": (state.weight, (batch, heads, d_key))})
     return LinearInputs(feature_map(q.to(dtype)), feature_map(k.to(dtype)), v.to(dtype), LinearState(*(part.to(dtype) for part in state)))
 
