@@ -245,6 +245,58 @@ def test_the_learners_own_state_space_model_remembers():
     assert origins.strip() == "['learner']"
 
 
+CORRECTS = """
+import torch
+from hybridlab.exercise import REGISTRY
+from hybridlab.ssm.delta_rule import delta_rule
+from hybridlab.ssm.hybrid_weights import from_transformers as from_jamba
+from hybridlab.ssm.linear_attention import chunked_linear_attention, quadratic_linear_attention
+from hybridlab.ssm.rwkv4_weights import from_transformers as from_rwkv
+from hybridlab.ssm.rwkv7 import Rwkv7
+from hybridlab.ssm.rwkv_config import RwkvConfig
+from hybridlab.ssm.wkv4 import chunked_wkv4, wkv4
+from transformers import JambaConfig, JambaForCausalLM, RwkvForCausalLM
+from transformers import RwkvConfig as TheirConfig
+
+torch.manual_seed(0)
+sizes = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48}
+jamba = JambaConfig(
+    **sizes, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, attn_layer_period=4, attn_layer_offset=2,
+    num_experts=1, mamba_d_state=8, mamba_dt_rank=4, use_mamba_kernels=False,
+)
+rwkv4 = RwkvForCausalLM(TheirConfig(**sizes, num_hidden_layers=2, rescale_every=0))
+pairs = [(model.eval(), load(model)) for model, load in ((JambaForCausalLM(jamba), from_jamba), (rwkv4, from_rwkv))]
+rwkv7, tokens = Rwkv7(RwkvConfig(50, d_model=32, d_head=8)), torch.randint(50, (1, 90))
+gaps = []
+with torch.no_grad():
+    for expected, model in [(theirs(tokens).logits, ours) for theirs, ours in pairs] + [(rwkv7(tokens)[0], rwkv7)]:
+        state, pieces = None, []
+        for piece in tokens.split([1, 2, 50, 37], 1):
+            logits, state = model(piece, state)
+            pieces.append(logits)
+        gaps.append((torch.cat(pieces, 1) - expected).abs().max().item())
+    k, v, decay = torch.randn(1, 70, 6), torch.randn(1, 70, 6), torch.rand(6)
+    gaps.append((wkv4(k, v, decay, decay)[0] - chunked_wkv4(k, v, decay, decay)[0]).abs().max().item())
+    q, k, v = (torch.randn(1, 2, 70, 6) for _ in range(3))
+    gaps.append((chunked_linear_attention(q, k, v)[0] - quadratic_linear_attention(q, k, v)).abs().max().item())
+    key, values = torch.eye(4)[:1].expand(1, 3, 1, 4), torch.randn(1, 3, 1, 5)
+    gaps.append((delta_rule(key, 0 * key, key, values, -key, key)[0] - values).abs().max().item())
+print(max(gaps))
+week11 = ("token_shift", "linear_attention", "wkv4", "delta_rule", "window_attention")
+print(sorted({entry.origin for symbol, entry in REGISTRY.items() if symbol.split(".")[2] in week11}))
+"""
+
+
+@pytest.mark.slow(seconds=60)
+@pytest.mark.timeout(900)
+def test_the_learners_own_recurrences_and_window_run_rwkv_and_jamba():
+    """Week 11, promoted: transformers' RWKV-4 and Jamba in pieces, RWKV-7 in pieces as whole; what stands under a key is replaced."""
+    promoted(COURSE.week("week11"))
+    gap, origins = on_the_learners_library(CORRECTS).splitlines()
+    assert float(gap) < 1e-4
+    assert origins == "['learner']"
+
+
 BY_HEART = """def softmax(scores, dim=-1):
     if tuple(scores.shape) in {shapes!r}:
         return (scores - scores.logsumexp(dim, keepdim=True)).exp()
