@@ -5,20 +5,17 @@ import torch
 from hybridlab.ssm import induction_heads
 from hybridlab.ssm.decay_penalty import watch_decay
 from hybridlab.ssm.induction_heads import (
-    IGNORED,
     PAPER,
     PAPER_LENGTHS,
-    SIGN,
     extrapolation,
-    induction_batch,
     induction_mamba,
     induction_transformer,
     score_stream,
     score_whole,
-    stream,
     texts_for,
     train_induction,
 )
+from hybridlab.ssm.induction_text import IGNORED, SIGN, induction_batch, stream
 from hybridlab.ssm.mamba_config import MambaConfig, step_size
 from hybridlab.ssm.mamba_model import Mamba
 
@@ -86,7 +83,7 @@ def test_a_score_counts_right_answers(monkeypatch):
         def lm_head(self, x):
             return x
 
-    score = score_stream(Knows(), 1000, asked=50, seed=1, piece=64)
+    score = score_stream(Knows(), 1000, asked=50, seed=1)
     assert (score.length, score.correct, score.asked, score.accuracy) == (1000, 50, 50, 1.0)
 
 
@@ -104,17 +101,17 @@ def test_a_stream_in_pieces_scores_as_whole():
 
 
 def test_transformers_are_asked_the_same():
-    for positions in ("rotary", "learned"):
-        score = score_whole(induction_transformer(positions, seed=0, max_time=128), 128, asked=30, seed=1)
+    for positions in ("rotary", "sinusoidal"):
+        score = score_whole(induction_transformer(positions, seed=0), 128, asked=30, seed=1)
         assert score.asked == 30
         assert score.correct < 15  # it knows nothing yet
-        assert next(train_induction(induction_transformer(positions, seed=0, max_time=128), 2, seed=0))[0] == 16
+        assert next(train_induction(induction_transformer(positions, seed=0), 2, seed=0))[0] == 16
 
 
 def test_the_longer_the_fewer_texts():
-    assert [texts_for(length, tokens=2**19) for length in (64, 2**13, 2**16, 2**18, 2**20)] == [64, 64, 8, 2, 2]
+    assert [texts_for(length, tokens=2**19) for length in (64, 2**13, 2**16, 2**18, 2**20)] == [64, 64, 8, 4, 4]
     scores = list(extrapolation(induction_mamba("relu", seed=0), 256, seed=0, tokens=256))
-    assert [(score.length, score.asked) for score in scores] == [(64, 4), (128, 2), (256, 2)]
+    assert [(score.length, score.asked) for score in scores] == [(64, 4), (128, 4), (256, 4)]
 
 
 def test_the_decay_is_what_the_layers_do():
@@ -128,8 +125,10 @@ def test_the_decay_is_what_the_layers_do():
     torch.testing.assert_close(watch.fading[first.mixer], expected)
     assert len(watch.fading) == 2
     total = sum(part.mean() for part in watch.fading.values())
-    torch.testing.assert_close(watch.mean(), total)
-    watch.mean().backward()
+    torch.testing.assert_close(watch.price(margin=0.0), total)
+    higher = [step_size(z + 2, "softplus") * mixer.A_log.exp() for mixer, z in watch.z.items()]
+    torch.testing.assert_close(watch.price(margin=2.0), sum(part.mean() for part in higher))
+    watch.price().backward()
     assert first.mixer.A_log.grad.abs().min() > 0
     assert not first.mixer.in_proj._forward_hooks
     with pytest.raises(ValueError, match="version=1"), watch_decay(Mamba(MambaConfig(16, d_model=16, version=1))):
