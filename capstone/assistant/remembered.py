@@ -1,29 +1,40 @@
-"""What was said as evidence: turns that answer a question, judged by the reader that judges documents, and quoted word for word.
+"""What was said as evidence: turns that answer a question, and quoted word for word.
 
-What was only asked tells nothing, and neither does an answer whose own source has been deleted.
+Whether one does is told by the reader that judges documents, and by the question's words: talk is short and of few things, so its near
+misses are nearer than those of documents, and the reader takes a brother for a sister. What was only asked tells nothing, and neither
+does an answer whose own source has been deleted.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from hybridlab.rag.dictionary import JOIN
+
 from assistant.cues import Cue, is_question
+from assistant.knowledge.abstention import tight
 from assistant.knowledge.quotes import best_span
 from assistant.knowledge.reading import Reading, embed, reading_of
-from assistant.knowledge.search import Hit
+from assistant.knowledge.search import Hit, dictionary, passage_language, possible_words
 from assistant.knowledge.suspicion import is_suspicious
+from assistant.knowledge.vocabulary import names
+from assistant.language import language_of
 from assistant.memory.recall import Recalled
 from assistant.memory.service import Memory
 from assistant.store import Store
 from assistant.store.documents import StoredChunk
 from assistant.store.turns import Turn
+from assistant.store.words import folded
 
 LOOKED_AT = 16  # turns that are recalled
 READ = 4  # of them that the reader reads
 QUOTED = 2  # turns that an answer cites
-LEAST = 0.5  # log odds of the reader from which on a turn is evidence
+OF_WORDS = 6.0  # what it counts that all of the question's words stand in a turn, in the reader's log odds
+LEAST = 5.0  # log odds and words together, from which on a turn is evidence
+LIKELY = 0.1  # of a translation, from which on it counts as the word
 
 
 @dataclass(frozen=True)
@@ -59,16 +70,29 @@ def from_memory(
     if not meant:
         return ()
     reading = _read(memory.encoder, wanted, meant)
+    scores = [odds + OF_WORDS * words_in(wanted, one.turn.content) for odds, one in zip(reading.each(), meant, strict=True)]
     made: list[TurnCitation] = []
-    for place in sorted(range(len(meant)), key=lambda one: -reading.each()[one])[:QUOTED]:
-        if is_said(reading.each()[place]):
+    for place in sorted(range(len(meant)), key=lambda one: -scores[one])[:QUOTED]:
+        if is_said(scores[place]):
             made += _cited(store, owner, wanted, reading, place, meant[place], len(made) + 1)
     return tuple(made)
 
 
-def is_said(odds: float) -> bool:
-    """Whether a turn is evidence, by the reader's log odds."""
-    return odds >= LEAST
+def is_said(score: float) -> bool:
+    """Whether a turn is evidence, by the reader's log odds and the question's words together."""
+    return score >= LEAST
+
+
+def words_in(question: str, turn: str) -> float:
+    """The share of a question's words that stand in a turn, with diacritics or without, or translated; -inf where one of its names does
+    not stand there."""
+    if not all(tight(name) in tight(turn) for name in names(question)):
+        return -math.inf
+    asked, language = language_of(question), passage_language(turn)
+    there = {folded(part) for word in dictionary().words(turn, language) for part in (word, *word.split(JOIN))}
+    wanted = [word for word in possible_words(question, asked, language) if word]
+    found = [any(p >= LIKELY and folded(one) in there for one, p in word.items()) for word in wanted]
+    return sum(found) / len(found) if found else 1.0
 
 
 def _is_meant(turn: Turn, cue: Cue | None) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from datetime import datetime
 
 import pytest
 from assistant.language import SENTENCES, say
+from assistant.remembered import words_in
 
 SISTER, ASKS = "My sister is called Lan and lives in Hue.", "What did I say my sister is called?"
 CHI, HOI = "Chị của tôi tên là Lan.", "Lúc trước tôi nói chị của tôi tên gì?"
@@ -249,3 +251,60 @@ def test_metrics_tell_how_much_is_remembered_and_nothing_of_what(assistant) -> N
     assert value["assistant_memory_turn_seconds_count"] >= 4
     assert "Lan" not in told
     assert "tomofhue" not in told
+
+
+# ---------------------------------------------------------------- what is evidence
+
+
+@pytest.mark.parametrize(
+    ("question", "turn", "share"),
+    [
+        ("What is my sister called?", SISTER, 1.0),
+        ("What is my brother called?", SISTER, 0.5),
+        ("Which shoe size do I have?", SISTER, 0.0),
+        ("Chị của tôi tên gì?", CHI, 1.0),
+        ("What did I say about Berlin?", SISTER, -math.inf),
+        ("Is she in Huế?", SISTER, 0.5),  # the name stands there, without its diacritics
+        ("Who lives in room 12?", "Lan lives in room 17.", -math.inf),
+    ],
+)
+def test_the_share_of_a_questions_words_in_a_turn(question: str, turn: str, share: float) -> None:
+    assert words_in(question, turn) == share
+
+
+def test_words_of_the_other_language_count_by_their_translation() -> None:
+    broken = "The printer on the third floor is broken."
+    assert words_in("Máy in nào bị hỏng?", broken) == 1.0 > words_in("Máy in nào bị hỏng?", SISTER)
+
+
+@pytest.mark.slow(seconds=20)
+def test_with_the_real_models_what_was_told_is_found_in_both_languages_and_what_was_not_is_not(tmp_path) -> None:
+    from assistant.cues import cue_of
+    from assistant.memory.service import Memory
+    from assistant.remembered import from_memory
+    from assistant.store import Store
+    from hybridlab.rag.embed import E5
+
+    store = Store(tmp_path / "assistant.db")
+    store.keys.ensure_user("mai")
+    talk = store.conversations.begin("mai", "").id
+    told = (
+        SISTER,
+        "The code of the server room is 4471.",
+        "Tuần sau tôi đi công tác Cần Thơ bằng tàu lúc 7 giờ.",
+        "I am allergic to peanuts.",
+    )
+    for one in told:
+        store.conversations.add("mai", talk, "user", one)
+    memory = Memory(store, E5())  # (not started: what is found by words is enough here)
+
+    def found(question: str) -> list[str]:
+        return [one.quote for one in from_memory(memory, store, "mai", question, cue_of(question), conversation=None, before=None)]
+
+    assert found(ASKS)[:1] == found("Where does my sister live?")[:1] == [told[0]]
+    assert found("What is the code of the server room?") == [told[1]]
+    assert found("Tuần sau tôi đi công tác ở đâu?") == [told[2]]
+    assert found("What am I allergic to?") == [told[3]]
+    for never in ("Which shoe size do I have?", "Mật khẩu máy tính của tôi là gì?", "What did I say about Berlin?", "Who signs orders?"):
+        assert found(never) == []
+    store.close()
