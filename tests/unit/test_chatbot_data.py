@@ -68,10 +68,12 @@ def test_a_call_can_be_read_and_holds_what_the_request_says(cases):
         assert list(case.prompt) == tool_messages(case.prompt[-1]["content"], case.tools)
 
 
-def test_every_ability_is_there_and_none_is_rare():
-    for cases in (TRAIN, TEST):
-        count = Counter(c.ability for c in cases)
-        assert min(count[a] for a in ("answer", "abstain", "tool")) > len(cases) / 5
+def test_there_is_little_silence_to_learn_and_as_much_as_answers_to_measure():
+    """A model that learns from many silences keeps silent on everything."""
+    train, test = (Counter(c.ability for c in cases) for cases in (TRAIN, TEST))
+    assert 1 / 8 < train["abstain"] / (train["abstain"] + train["answer"]) < 1 / 5
+    assert test["abstain"] == test["answer"]
+    assert min(train["tool"] / len(TRAIN), test["tool"] / len(TEST)) > 1 / 5
 
 
 def test_the_two_parts_share_no_question_answer_or_value():
@@ -163,10 +165,3 @@ def test_the_material_is_whole():
         for tool in material()["tools"][part]:
             assert len(tool["says"]) >= least
             assert all(f"{{{name}}}" in text for text in tool["says"] for name in tool["arguments"])
-
-
-def test_in_training_a_tools_arguments_have_many_names_and_any_order():
-    """A call that is learned by heart would fit in no other list."""
-    lists = {tool.arguments for case in TRAIN for tool in case.tools if tool.name == "book_room"}
-    assert len(lists) > 5
-    assert {tool.arguments for case in TEST for tool in case.tools if tool.name == "book_room"} == {("room", "time", "people")}

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybridlab.llm.chatbot_data import Group
+from hybridlab.llm.chatbot_data import Case, Group
 from hybridlab.llm.embedded import EmbeddedModel
 from hybridlab.llm.finetune import FinetuneConfig
 from hybridlab.llm.grounded_prompt import grounded_messages
@@ -22,11 +22,12 @@ from hybridlab.llm.instruction import Message, dialogue_example
 from hybridlab.llm.lora import ALL_LINEAR, ATTENTION, LoRAConfig
 from hybridlab.llm.packing import PackedRows
 from hybridlab.llm.shared_prefix import prefix_rows
+from hybridlab.llm.tool_calls import call_grammar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-GROUPS = 80  # of training questions; each is one row, and one step
+GROUPS = 70  # of training questions; each is one row, and one step
 FIRST_BLOCK = 10  # the adapters' first: below it nothing learns, so nothing has to be kept for the way back
 LONGEST = 1200  # tokens of an example
 SOURCES_LONGEST = 6000  # characters of a file of sources: what the context holds, with room for the answer
@@ -41,12 +42,18 @@ def chatbot_lora(blocks: int = 30) -> LoRAConfig:
 
 def chatbot_plan(groups: int = GROUPS) -> FinetuneConfig:
     """One group of questions a step, each group once."""
-    return FinetuneConfig(steps=groups, lr=2.5e-3)
+    return FinetuneConfig(steps=groups, lr=4e-3)
 
 
 def training_rows(groups: Sequence[Group], tokenizer: PreTrainedTokenizerBase) -> PackedRows:
     """The groups as rows to train on with `prefix_mask`. Raises ValueError where there are none."""
     return prefix_rows([[dialogue_example(case.messages, tokenizer, LONGEST) for case in group] for group in groups])
+
+
+def held_out_answer(model: EmbeddedModel, case: Case, adapter: int | None = None) -> str:
+    """What the model says to a case: about sources freely, where tools are offered within their grammar."""
+    grammar = call_grammar(case.tools) if case.tools else None
+    return model.answer(case.prompt, adapter=adapter, max_tokens=64, grammar=grammar)
 
 
 def paragraphs(path: Path) -> list[str]:

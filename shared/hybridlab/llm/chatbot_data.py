@@ -2,8 +2,8 @@
 
 Three abilities, in English (SmolLM2 hardly knows another language):
 
-    answer    the sources hold it: the sentence (or the table's cell) that answers, word for word, and its number
-    abstain   the sources speak of something near, and not of this: the assistant's own sentence for it
+    answer    the sources hold it: the sentence (or the table's row) that answers, word for word, and its number
+    abstain   the sources tell of other things than the one that is asked about: the assistant's own sentence for it
     tool      a request, and tools: one call in JSON; or, where none fits, a sentence that says so
 
 Cases come in groups: one prompt's beginning (the sources, or the tools), and several questions about it. The two parts share no
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -27,10 +27,12 @@ from hybridlab.llm.tool_calls import NO_TOOL, Tool, tool_messages, write_call
 
 Part = Literal["train", "test"]
 Ability = Literal["answer", "abstain", "tool"]
+SOURCES = 3
 TABLES = 0.25  # of the groups about sources: one of the sources is a table
-FILLED = 0.4  # of the sources: they say something besides that nobody asks for
-ANSWERED = 4  # questions of a group that its sources answer, and
-MISSED = 3  # that they do not
+TWINS = 0.5  # of them: the second source says of another thing what the first says of its own
+FILLED = 0.3  # of the sources: they say something besides that nobody asks for
+ANSWERED = {"train": 6, "test": 3}  # questions of a group that its sources answer, at most, and
+MISSED = {"train": 1, "test": 3}  # that they do not: a model that learns from many of them keeps silent on everything
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,14 @@ def material() -> dict[str, Any]:
 
 
 def make_groups(groups: int, *, part: Part, seed: int = 0) -> list[Group]:
-    """`groups` groups of six or seven cases each, two of five about tools. The same seed gives the same cases.
+    """`groups` groups of four to seven cases each, every third about tools. The same seed gives the same cases.
 
     Raises ValueError where `groups` is below 1: there would be nothing to learn.
     """
     if groups < 1:
         raise ValueError(f"groups must be at least 1, got {groups}: the training set would be empty")
     chance = random.Random(f"{part} {seed}")
-    return [(_tools if number % 5 in (1, 3) else _sources)(chance, part) for number in range(groups)]
+    return [(_tools if number % 3 == 2 else _sources)(chance, part) for number in range(groups)]
 
 
 # ---------------------------------------------------------------- answering and abstaining
@@ -75,48 +77,46 @@ def make_groups(groups: int, *, part: Part, seed: int = 0) -> list[Group]:
 
 @dataclass(frozen=True)
 class _Fact:
-    """One statement: `subject` is what it is about, `asks` are questions that it answers, `source` counts from 0."""
+    """One statement: the text that says it (a sentence, or a table's row), questions that it answers; `source` counts from 0."""
 
-    subject: str
-    sentence: str
+    text: str
     gold: str
     asks: Sequence[str]
-    source: int = 0
+    source: int
 
 
 def _sources(chance: random.Random, part: Part) -> Group:
-    """Two to four sources with four facts or more; questions that they answer, and some that they do not.
-
-    What is hard to tell apart is there: one attribute of two things, and two attributes of one thing.
-    """
-    kinds, unseen = _kinds(part), material()["facts"]["test"]
-    about = chance.choice([kind["s"] for kind in kinds if sum(k["s"] == kind["s"] for k in kinds) > 1])
-    same = [kind for kind in kinds if kind["s"] == about]
-    # in the test, what two things have is an attribute that training never mentions, where there is one
-    first, second, *rest = sorted(chance.sample(same, len(same)), key=lambda kind: kind not in unseen)
-    third, fourth = chance.sample([k for k in kinds if k["s"] != about], 2)
+    """Three sources, each about one thing or a table about two; questions that they answer, and some about other things."""
     names = {name: chance.sample(pool[part], len(pool[part])) for name, pool in material()["pools"].items()}
-    a, b, absent = names[about][:3]
-    other, unheard = names[third["s"]][0], names[fourth["s"]][-1]
-    used: set[str] = {a, b, absent, other, unheard}
-    tabled = chance.random() < TABLES
-    stated = [(first, a), (first, b), (second, a), *([] if tabled else [(third, other)])]
-    facts = [_fact(chance, part, kind, subject, used) for kind, subject in stated]
-    texts, facts = _laid_out(chance, facts)
-    texts = [_filled(chance, text, part) for text in texts]
-    if tabled:
-        table, cells = _table(chance, part, names, used, len(texts))
-        texts.append(table)
-        facts += cells
-    missed = [chance.choice([(second, b), (first, absent)]), (fourth, unheard), (chance.choice(rest or [second]), a if rest else absent)]
+    used: set[str] = set()
+    texts: list[str] = []
+    facts: list[_Fact] = []
+    subjects = chance.sample(_subjects(part), SOURCES)
+    if chance.random() < TWINS:
+        subjects[1] = subjects[0]
+    tabled = chance.randrange(SOURCES) if chance.random() < TABLES else None
+    twins: dict[str, list[dict[str, Any]]] = {}
+    for source, about in enumerate(subjects):
+        if source == tabled:
+            text, said = _table(chance, part, names, used, source)
+        else:
+            kinds = twins.setdefault(about, _attributes(chance, part, about))
+            name = names[about].pop()
+            said = [_fact(chance, part, kind, name, used, source) for kind in chance.sample(kinds, len(kinds))]
+            text = _filled(chance, " ".join(fact.text for fact in said), part)
+        texts.append(text)
+        facts += said
     cases = [
-        _case("answer", chance.choice(fact.asks), texts, f"{fact.sentence} [{fact.source + 1}]", fact.gold)
-        for fact in chance.sample(facts, min(ANSWERED, len(facts)))
+        _case("answer", chance.choice(fact.asks), texts, f"{fact.text} [{fact.source + 1}]", fact.gold)
+        for fact in chance.sample(facts, min(ANSWERED[part], len(facts)))
     ]
-    cases += [
-        _case("abstain", chance.choice(_wordings(part, kind, "asks")).format(s=subject), texts, NO_EVIDENCE["en"])
-        for kind, subject in missed[:MISSED]
-    ]
+    for number in range(MISSED[part]):  # a thing of a kind that the sources speak of, or of any
+        about = chance.choice(list(twins) if (number + chance.randrange(2)) % 2 else _subjects(part))
+        if not names[about]:  # all of its names stand in the sources
+            about = max(names, key=lambda name: (name in _subjects(part), len(names[name])))
+        kind = chance.choice(twins.get(about) or _attributes(chance, part, about))
+        asked = chance.choice(_wordings(part, kind, "asks")).format(s=names[about].pop())
+        cases.append(_case("abstain", asked, texts, NO_EVIDENCE["en"]))
     return tuple(chance.sample(cases, len(cases)))
 
 
@@ -126,23 +126,29 @@ def _kinds(part: Part) -> list[dict[str, Any]]:
     return facts["train"] + (facts["test"] if part == "test" else [])
 
 
+def _subjects(part: Part) -> list[str]:
+    """What a source can be about: things of which several attributes are known."""
+    kinds = [kind["s"] for kind in _kinds(part)]
+    return sorted(about for about in set(kinds) if kinds.count(about) > 1)
+
+
+def _attributes(chance: random.Random, part: Part, about: str) -> list[dict[str, Any]]:
+    """Two attributes of a kind of thing; in the test one of them is new, where there is one."""
+    unseen = material()["facts"]["test"]
+    kinds = [kind for kind in _kinds(part) if kind["s"] == about]
+    return sorted(chance.sample(kinds, len(kinds)), key=lambda kind: kind not in unseen)[:2]
+
+
 def _wordings(part: Part, about: dict[str, Any], key: str) -> Sequence[str]:
     """The last wording of an attribute (or a tool) of the training part is the test's."""
     own = about in material()["facts"]["train"] or about in material()["tools"]["train"]
     return about[key] if not own else about[key][-1:] if part == "test" else about[key][:-1]
 
 
-def _fact(chance: random.Random, part: Part, kind: dict[str, Any], subject: str, used: set[str]) -> _Fact:
+def _fact(chance: random.Random, part: Part, kind: dict[str, Any], subject: str, used: set[str], source: int) -> _Fact:
     value = _value(chance, kind["v"], part, used)
     sentence = _capital(chance.choice(_wordings(part, kind, "says")).format(s=subject, v=value))
-    return _Fact(subject, sentence, value, [ask.format(s=subject) for ask in _wordings(part, kind, "asks")])
-
-
-def _laid_out(chance: random.Random, facts: list[_Fact]) -> tuple[list[str], list[_Fact]]:
-    """The facts' sentences as two or three sources, in any order, and each fact with the source that it stands in."""
-    count = chance.randint(2, 3)
-    placed = [replace(fact, source=place * count // len(facts)) for place, fact in enumerate(chance.sample(facts, len(facts)))]
-    return [" ".join(f.sentence for f in placed if f.source == source) for source in range(count)], placed
+    return _Fact(sentence, value, [ask.format(s=subject) for ask in _wordings(part, kind, "asks")], source)
 
 
 def _filled(chance: random.Random, text: str, part: Part) -> str:
@@ -154,18 +160,16 @@ def _filled(chance: random.Random, text: str, part: Part) -> str:
 
 
 def _table(chance: random.Random, part: Part, names: dict[str, list[str]], used: set[str], source: int) -> tuple[str, list[_Fact]]:
-    """Two rows of a table as documents are read into text, "Item: A | Price: 3 EUR"; each cell is a fact."""
+    """Two rows of a table as documents are read into text, "Item: A | Price: 3 EUR | Day: Monday"; of each, one cell is asked for."""
     about = chance.choice(material()["tables"][part])
     columns = chance.sample(about["columns"], 2)
-    lines, facts = [], []
-    for subject in [name for name in names[about["s"]] if name not in used][:2]:
-        cells = []
-        for column in columns:
-            value = _value(chance, column["v"], part, used)
-            cells.append(f"{column['head']}: {value}")
-            facts.append(_Fact(subject, cells[-1], value, [ask.format(s=subject) for ask in column["asks"]], source))
-        lines.append(" | ".join([f"Item: {_capital(subject)}", *cells]))
-    return "\n".join(lines), facts
+    facts = []
+    for subject in (names[about["s"]].pop(), names[about["s"]].pop()):
+        cells = [(column, _value(chance, column["v"], part, used)) for column in columns]
+        row = " | ".join([f"Item: {_capital(subject)}", *(f"{column['head']}: {value}" for column, value in cells)])
+        column, gold = chance.choice(cells)
+        facts.append(_Fact(row, gold, [ask.format(s=subject) for ask in column["asks"]], source))
+    return "\n".join(fact.text for fact in facts), facts
 
 
 def _case(ability: Ability, question: str, texts: Sequence[str], answer: str, gold: str = "") -> Case:
@@ -176,38 +180,23 @@ def _case(ability: Ability, question: str, texts: Sequence[str], answer: str, go
 
 
 def _tools(chance: random.Random, part: Part) -> Group:
-    """Three tools; four requests for them, one for a tool that is not offered, and one that no tool could fulfil.
-
-    In training the arguments have now these names and now those, in any order: the call has to take them from the list.
-    """
+    """Three tools; a request for each, one for a tool that is not offered, and one that no tool could fulfil."""
     known = material()["tools"]
     drawn = chance.sample(known["train"], 4) if part == "train" else chance.sample(known["train"], 2) + chance.sample(known["test"], 2)
     *offered, missing = chance.sample(drawn, 4)
-    named = {tool["name"]: _named(chance, part, tool["arguments"]) for tool in offered}
-    tools = tuple(Tool(tool["name"], tool["does"], tuple(named[tool["name"]])) for tool in offered)
+    tools = tuple(Tool(tool["name"], tool["does"], tuple(tool["arguments"])) for tool in offered)
     cases = []
-    for tool in [*offered, chance.choice(offered)]:
+    for tool in offered:
         request, values = _request(chance, part, tool)
-        call = write_call(tool["name"], {shown: values[own] for shown, own in named[tool["name"]].items()})
+        call = write_call(tool["name"], values)
         cases.append(Case("tool", tuple(tool_messages(request, tools)), call, call, tools))
     for request in (_request(chance, part, missing)[0], chance.choice(known["other"][part])):
         cases.append(Case("tool", tuple(tool_messages(request, tools)), NO_TOOL, "", tools))
     return tuple(chance.sample(cases, len(cases)))
 
 
-def _named(chance: random.Random, part: Part, arguments: dict[str, str]) -> dict[str, str]:
-    """The names under which a list shows a tool's arguments, each with the tool's own name for it, in the list's order."""
-    if part == "test":
-        return {name: name for name in arguments}
-    shown: dict[str, str] = {}
-    for name, kind in chance.sample(list(arguments.items()), len(arguments)):
-        others = material()["argument_names"].get(kind, []) if list(arguments.values()).count(kind) == 1 else []
-        shown[chance.choice([n for n in (name, *others) if n == name or (n not in shown and n not in arguments)])] = name
-    return shown
-
-
 def _request(chance: random.Random, part: Part, tool: dict[str, Any]) -> tuple[str, dict[str, str | int]]:
-    """A request for a tool in words, and its arguments' values by the tool's own names."""
+    """A request for a tool in words, and its arguments' values."""
     used: set[str] = set()
     said = {name: _value(chance, kind, part, used) for name, kind in tool["arguments"].items()}
     request = _capital(chance.choice(_wordings(part, tool, "says")).format(**said))

@@ -22,23 +22,24 @@ SILENT = re.compile(
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares (0 to 1) over `cases` cases of each ability.
+    """Shares (0 to 1) over `cases` cases of each ability (and "no tool": requests that no tool fits).
 
     answer: `exact` is the whole answer with its source's number, `f1` the words shared with it, `holds` whether the gold value stands
-    in it, `source` whether the right number does. abstain: of all cases about sources, how many silences are right, and
-    how many of those that ought to be silent are. tool: `valid` is JSON that calls an offered tool with its arguments (or no
-    call, where none fits), `call` exactly the right one.
+    in it, `grounded` whether the right source's number (and no other) does, too. abstain: of all cases about sources, how many
+    silences are right, and how many of those that ought to be silent are. tool: of the requests that an offered tool fits, how many
+    are answered with a valid call of any (`valid`), and with exactly the right one (`call`); of the others, with no call (`declined`).
     """
 
     cases: dict[str, int]
     exact: float
     f1: float
     holds: float
-    source: float
+    grounded: float
     abstain_precision: float
     abstain_recall: float
     valid: float
     call: float
+    declined: float
 
 
 def score(cases: Sequence[Case], answer: Callable[[Case], str], seen: Callable[[int], None] = lambda done: None) -> Scores:
@@ -57,17 +58,22 @@ def score(cases: Sequence[Case], answer: Callable[[Case], str], seen: Callable[[
     silent = [(c, text) for c, text in about_sources if is_silent(text)]
     to_be_silent = [c for c, _ in about_sources if c.ability == "abstain"]
     right = sum(c.ability == "abstain" for c, _ in silent)
-    calls = [(c, text) for c, text in given if c.ability == "tool"]
+    calls = [(c, text) for c, text in given if c.ability == "tool" and c.gold]
+    others = [(c, text) for c, text in given if c.ability == "tool" and not c.gold]
     return Scores(
-        cases=dict(Counter(c.ability for c in cases)),
+        cases=dict(Counter("no tool" if c.ability == "tool" and not c.gold else c.ability for c in cases)),
         exact=_share(text == c.answer for c, text in answers),
         f1=_share(token_f1(CITATION.sub("", text), CITATION.sub("", c.answer)) for c, text in answers),
         holds=_share(not is_silent(text) and holds(text, c.gold) for c, text in answers),
-        source=_share(set(CITATION.findall(text)) == set(CITATION.findall(c.answer)) for c, text in answers),
+        grounded=_share(
+            not is_silent(text) and holds(text, c.gold) and set(CITATION.findall(text)) == set(CITATION.findall(c.answer))
+            for c, text in answers
+        ),
         abstain_precision=right / max(1, len(silent)),
         abstain_recall=right / max(1, len(to_be_silent)),
-        valid=_share(_calls_well(c, text) for c, text in calls),
+        valid=_share(_is_call(c, text) for c, text in calls),
         call=_share(text == c.answer for c, text in calls),
+        declined=_share("<tool_call>" not in text for c, text in others),
     )
 
 
@@ -95,25 +101,26 @@ def table(columns: dict[str, Scores]) -> str:
         "answer: word for word, with its source": "exact",
         "answer: word F1": "f1",
         "answer: holds the value": "holds",
-        "answer: names the right source": "source",
+        "answer: holds it, and names its source": "grounded",
         "silence: precision": "abstain_precision",
         "silence: recall": "abstain_recall",
         "tool: a valid call": "valid",
         "tool: exactly the right call": "call",
+        "no tool: none is called": "declined",
     }
     lines = [f"{'share of the held-out cases':40}{'cases':>7}" + "".join(f"{name:>10}" for name in columns)]
     for text, field in rows.items():
-        ability = "tool" if text.startswith("tool") else "abstain" if text.startswith("silence") else "answer"
+        ability = text.partition(":")[0].replace("silence", "abstain")
         lines.append(f"{text:40}{first.cases.get(ability, 0):7}" + "".join(f"{getattr(s, field):10.2f}" for s in columns.values()))
     return "\n".join(lines)
 
 
-def _calls_well(case: Case, text: str) -> bool:
+def _is_call(case: Case, text: str) -> bool:
     try:
         read_call(text, case.tools)
     except NotACall:
-        return not case.gold and "<tool_call>" not in text
-    return bool(case.gold)
+        return False
+    return True
 
 
 def _share(values) -> float:

@@ -59,11 +59,13 @@ class EmbeddedModel:
         *,
         adapter: int | None = None,
         max_tokens: int = 96,
+        grammar: str | None = None,
         piece: Callable[[str], None] | None = None,
     ) -> str:
         """The answer, word by word the most probable one; `piece` gets it as it comes. `adapter` counts from 0; None: without.
+        With a `grammar` (GBNF) nothing is said that it does not allow.
 
-        Raises ValueError where there is no such adapter, or the conversation does not fit into the context.
+        Raises ValueError where there is no such adapter, the grammar can't be read, or the conversation does not fit into the context.
         """
         said: list[str] = []
         refused: list[str] = []
@@ -78,6 +80,8 @@ class EmbeddedModel:
                         piece(text)
 
         body = {"messages": list(messages), "max_tokens": max_tokens, "temperature": 0.0, "stream": True, "lora": self._scales(adapter)}
+        if grammar is not None:
+            body["grammar"] = grammar
         self._server.handle_chat_completions(body, receive)
         if refused:
             raise ValueError(f"the model refused the conversation: {refused[0]}")

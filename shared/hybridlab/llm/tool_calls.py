@@ -51,6 +51,25 @@ def write_call(name: str, arguments: Mapping[str, Any]) -> str:
     return f"<tool_call>{json.dumps({'name': name, 'arguments': dict(arguments)}, ensure_ascii=False)}</tool_call>"
 
 
+def call_grammar(tools: Sequence[Tool]) -> str:
+    """A grammar (llama.cpp's GBNF) of all that may be answered where `tools` are offered: a call of one of them, or NO_TOOL.
+
+    An engine that follows it writes no half call and no tool that was not offered; which one, and with what values, is the model's choice.
+    """
+
+    def literal(text: str) -> str:
+        return json.dumps(text, ensure_ascii=False)
+
+    calls = []
+    for tool in tools:
+        head, *names = f'{{"name": {literal(tool.name)}, "arguments": {{', *map(literal, tool.arguments)
+        values = [f"{literal((', ' if number else '') + name + ': ')} value" for number, name in enumerate(names)]
+        calls.append(" ".join([literal(head), *values, literal("}}")]))
+    one = f"{literal('<tool_call>')} ({' | '.join(calls)}) {literal('</tool_call>')}"
+    value = r'''value ::= [0-9]{1,6} | "\"" [^"\\\x00-\x1F]{1,60} "\""'''
+    return f"root ::= {literal(NO_TOOL)} | {one}\n{value}"
+
+
 @exercise
 def read_call(answer: str, tools: Sequence[Tool]) -> tuple[str, dict[str, Any]]:
     """(name, arguments) of the call in a model's answer.
