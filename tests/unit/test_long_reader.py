@@ -225,6 +225,41 @@ def test_what_is_no_text_is_refused_with_the_place(tmp_path):
         reader().read(["ab\ud800"])
 
 
+@pytest.mark.parametrize("what", ["step", "nan"])
+def test_a_model_that_overflows_is_an_error_and_never_a_nan(what):
+    """A step so large that the state overflows; a weight that has become no number."""
+    one = reader()
+    one.read([text_of(1500)])
+    before = place(one)
+    mixer = one.model.layers[-1].mixer
+    with torch.no_grad():
+        if what == "step":
+            mixer.dt_bias.fill_(3e38)
+            mixer.in_proj.weight[mixer.config.d_inner :] *= 1e6
+        else:
+            mixer.in_proj.weight[mixer.config.d_inner] = torch.nan  # of x
+    with pytest.raises(ValueError, match=r"overflow|not finite"):
+        one.read([text_of(3000)])
+    assert place(one) == before
+
+
+def test_an_answer_that_is_no_number_is_an_error():
+    one = reader()
+    one.read([text_of(1500)])
+    with torch.no_grad():
+        one.model.layers[-1].mixer.in_proj.weight[0] = torch.nan  # of the gate: the state stays finite, and what is read of it does not
+    with pytest.raises(ValueError, match="scores are not finite"):
+        one.answers()
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path):
+    model = reader().model
+    model.layers[0].mixer.norm.weight.data[3] = torch.inf
+    save_model(model, tmp_path / "model")
+    with pytest.raises(ValueError, match=r"layers\.0\.mixer\.norm\.weight has values that are not finite"):
+        LongReader.load(tmp_path / "model")
+
+
 # ---------------------------------------------------------------- saved and resumed
 
 

@@ -1,8 +1,8 @@
 """A reader of texts of any length: in chunks, with a carried state, in constant memory.
 
-    reader = LongReader.load("reader.safetensors")
+    reader = LongReader.load()     # the course's own weights; or a path
     reader.read("plays.txt", progress=print)
-    reader.ask("amber")            # Answer(key, value, probability)
+    reader.ask("amber")            # Answer(key='amber', value='42', probability=0.99…)
     reader.save_state("plays.state")
 
 Notable:
@@ -18,24 +18,32 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
+from hybridlab.ssm.answers import Answer, rank_answers
+from hybridlab.ssm.chunk_grid import read_on_grid
+from hybridlab.ssm.decay_penalty import watch_decay
 from hybridlab.ssm.mamba_config import MambaConfig
 from hybridlab.ssm.mamba_model import Mamba, ModelState
 from hybridlab.ssm.mixer_state import state_bytes
 from hybridlab.ssm.needle import ask
-from hybridlab.ssm.planted import KEYS, VALUES, VOCAB, encode_some, key_token
-from hybridlab.ssm.reader_state import Place, load_place, model_hash, save_place
+from hybridlab.ssm.place import Place
+from hybridlab.ssm.planted import KEYS, VOCAB, encode_some, key_token
+from hybridlab.ssm.reader_state import load_place, model_hash, save_place
 from hybridlab.ssm.text_source import ReadError, TextDecoder, fingerprint, to_utf8
 
 FORMAT = "hybridlab long reader 1"
+PACKAGED = Path(__file__).with_name("long_reader.safetensors")
+CARD = PACKAGED.with_suffix(".md")  # data, licence, command, scores
 CHUNK = 1024  # tokens
 PIECE = 2**16  # bytes that are fetched from a file at once
 
@@ -48,32 +56,40 @@ class Progress(NamedTuple):
     of_bytes: int | None
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What was planted behind a key; `value` is None where the key was not planted, as far as the model can tell."""
+class Chunk(NamedTuple):
+    """A chunk that was read: the number of its first token, its tokens, the state before and behind it, and how far the last layer opened
+    at each token: dt · |A|, the largest of its heads. With relu steps that is exactly 0 where nothing was taken in."""
 
-    key: str
-    value: str | None
-    probability: float
+    start: int
+    tokens: Int[np.ndarray, " time"]
+    before: ModelState | None
+    after: ModelState
+    opened: Float[Tensor, " time"]
+
+
+Observer = Callable[[Chunk], object]
 
 
 class LongReader:
     """Reads with a Mamba over the vocabulary of `planted`.
 
     Raises:
-        ValueError: a model over another vocabulary.
+        ValueError: a model over another vocabulary, or with weights that are not finite.
     """
 
     def __init__(self, model: Mamba) -> None:
         if model.config.vocab_size != VOCAB:
             raise ValueError(f"the model has {model.config.vocab_size} tokens, and the reader's vocabulary {VOCAB}")
+        for name, weight in model.named_parameters():
+            if not weight.isfinite().all():
+                raise ValueError(f"{name} has values that are not finite: the model is damaged")
         self.model = model.eval()
         self.model_hash = model_hash(model)
         self._place = Place()
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Self:
-        """A reader with the weights of a file that `save_model` wrote.
+    def load(cls, path: str | os.PathLike = PACKAGED) -> Self:
+        """A reader with the weights of a file that `save_model` wrote; by default the course's own (see long_reader.md beside it).
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -124,12 +140,19 @@ class LongReader:
             ReadError: binary, another or an unknown encoding, with the place; an iterable of something else than str;
                 or a file that was begun is not at its end.
         """
+        return self._drive(self.stream(source, encoding=encoding), progress)
+
+    def stream(
+        self, source: str | os.PathLike | Iterable[str], *, encoding: str = "utf-8-sig", observe: Observer | None = None
+    ) -> Iterator[Progress]:
+        """As `read`, piece by piece at the caller's pace. `observe` sees each chunk as soon as it has been read."""
         if self._place.source is not None:
             raise ReadError(f"a file was interrupted at byte {self._place.source['decoder']['taken']:,}: call resume(path) first")
         with self._whole_texts_only():
             if isinstance(source, str | os.PathLike):
-                return self._read_file(Path(source), TextDecoder(encoding), progress)
-            return self._read_pieces(source, progress)
+                yield from self._stream_file(Path(source), TextDecoder(encoding), observe)
+            else:
+                yield from self._stream_pieces(source, observe)
 
     def resume(self, path: str | os.PathLike, *, progress: Callable[[Progress], object] | None = None) -> int:
         """Go on with the file whose reading was interrupted, here or in the process that saved the state.
@@ -144,7 +167,13 @@ class LongReader:
             begun = source["file"]["size"]
             raise ReadError(f"{path} is another file ({found['size']:,} bytes) than the one that was begun ({begun:,} bytes)")
         with self._whole_texts_only():
-            return self._read_file(Path(path), TextDecoder.resumed(source["decoder"]), progress)
+            return self._drive(self._stream_file(Path(path), TextDecoder.resumed(source["decoder"]), None), progress)
+
+    def _drive(self, pieces: Iterator[Progress], progress: Callable[[Progress], object] | None) -> int:
+        for at in pieces:
+            if progress is not None:
+                progress(at)
+        return self.tokens
 
     @contextmanager
     def _whole_texts_only(self) -> Iterator[None]:
@@ -156,41 +185,51 @@ class LongReader:
             self._place = before
             raise
 
-    def _read_pieces(self, source: Iterable[str], progress: Callable[[Progress], object] | None) -> int:
+    def _stream_pieces(self, source: Iterable[str], observe: Observer | None) -> Iterator[Progress]:
         taken = 0
         for piece in source:
             if not isinstance(piece, str):
                 raise ReadError(f"the source gave {type(piece).__name__}, not str: give a path, or decode it")
             taken += len(data := to_utf8(piece))
-            self._take(data, last=False, source=None)
-            if progress is not None:
-                progress(Progress(self.tokens, taken, None))
-        self._take(b"", last=True, source=None)
-        return self.tokens
+            self._take(data, observe, last=False, source=None)
+            yield Progress(self.tokens, taken, None)
+        self._take(b"", observe, last=True, source=None)
 
-    def _read_file(self, path: Path, decoder: TextDecoder, progress: Callable[[Progress], object] | None) -> int:
+    def _stream_file(self, path: Path, decoder: TextDecoder, observe: Observer | None) -> Iterator[Progress]:
         known = fingerprint(path)
         with path.open("rb") as file:
             file.seek(decoder.taken)
             while raw := file.read(PIECE):
                 data = decoder.feed(raw, last=False)
-                self._take(data, last=False, source={"file": known, "decoder": decoder.state})
-                if progress is not None:
-                    progress(Progress(self.tokens, decoder.taken, known["size"]))
-        self._take(decoder.feed(b"", last=True), last=True, source=None)
-        return self.tokens
+                self._take(data, observe, last=False, source={"file": known, "decoder": decoder.state})
+                yield Progress(self.tokens, decoder.taken, known["size"])
+        self._take(decoder.feed(b"", last=True), observe, last=True, source=None)
 
-    def _take(self, data: bytes, *, last: bool, source: dict | None) -> None:
+    def _take(self, data: bytes, observe: Observer | None, *, last: bool, source: dict | None) -> None:
         tokens, rest = encode_some(self._place.rest + data, last=last)
-        self._place = self._place._replace(pending=np.concatenate([self._place.pending, tokens]), rest=rest, source=source)
-        while len(self._place.pending) >= CHUNK:
-            place = self._place
-            state = self._run(place.pending[:CHUNK], place.state)
-            self._place = place._replace(state=state, pending=place.pending[CHUNK:], tokens=place.tokens + CHUNK)
+        start = self._place.tokens
+
+        def run(piece: np.ndarray, state: ModelState | None) -> ModelState:
+            nonlocal start
+            chunk = self._run(start, piece, state)
+            start += CHUNK
+            if observe is not None:
+                observe(chunk)
+            return chunk.after
+
+        self._place = read_on_grid(self._place, tokens, CHUNK, run)._replace(rest=rest, source=source)
 
     @torch.inference_mode()
-    def _run(self, tokens: np.ndarray, state: ModelState | None) -> ModelState:
-        return self.model.read(torch.from_numpy(tokens)[None], state)[1]
+    def _run(self, start: int, tokens: np.ndarray, state: ModelState | None) -> Chunk:
+        with watch_decay(self.model) as watch:
+            _, after = self.model.read(torch.from_numpy(tokens)[None], state)
+        return Chunk(start, tokens, state, after, watch.fading[self.model.layers[-1].mixer][0].amax(-1))
+
+    def waiting(self) -> Chunk | None:
+        """What does not fill a chunk yet, read on a copy: the place stays as it is. None where nothing waits."""
+        place = self._place
+        tokens = np.concatenate([place.pending, encode_some(place.rest, last=True)[0]])
+        return self._run(place.tokens, tokens, place.state) if len(tokens) else None
 
     # ------------------------------------------------------------ asking
 
@@ -203,18 +242,18 @@ class LongReader:
         """All that was planted, as far as the model can tell."""
         return {answer.key: answer.value for answer in self.answers() if answer.value is not None}
 
-    @torch.inference_mode()
     def answers(self) -> list[Answer]:
-        """The answer of each key. Reads what is still waiting, on a copy."""
-        place = self._place
-        waiting = np.concatenate([place.pending, encode_some(place.rest, last=True)[0]])
-        state = self._run(waiting, place.state) if len(waiting) else place.state
-        if state is None:  # nothing was read
+        """The answer of each key, the most certain first. What does not fill a chunk yet counts as well, on a copy."""
+        waiting = self.waiting()
+        return self.answers_of(waiting.after if waiting else self._place.state)
+
+    @torch.inference_mode()
+    def answers_of(self, state: ModelState | None) -> list[Answer]:
+        """The same for any state of this model; None is that of somebody who has read nothing."""
+        if state is None:
             return [Answer(key, None, 1.0) for key in KEYS]
         questions = torch.tensor([[key_token(key) for key in KEYS]])
-        best = ask(self.model, state, questions)[0].softmax(-1).max(-1)
-        values = [VALUES[i] if i < len(VALUES) else None for i in best.indices.tolist()]
-        return [Answer(*row) for row in zip(KEYS, values, best.values.tolist(), strict=True)]
+        return rank_answers(ask(self.model, state, questions)[0])
 
     # ------------------------------------------------------------ the state
 

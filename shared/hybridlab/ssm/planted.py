@@ -5,6 +5,7 @@ the model has to learn which ones to keep.
 """
 
 import re
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ VOCAB = ABSENT + 1
 
 _SPECIAL = re.compile(rf"({'|'.join(KEYS)}) -> |[0-9][0-9]".encode())
 _TOKEN_OF = {text.encode(): FIRST_KEY + i for i, text in enumerate([*(f"{key} -> " for key in KEYS), *VALUES])}
+_TEXT_OF = {token: text for text, token in _TOKEN_OF.items()}
 LONGEST = max(map(len, _TOKEN_OF))  # bytes that a token can have
 
 
@@ -42,6 +44,15 @@ def statement(key: str, value: str) -> str:
     if value not in VALUES:
         raise ValueError(f"a value is two digits, 00 to 99, not {value!r}")
     return f"{key} -> {value}"
+
+
+def draw_pairs(count: int, *, seed: int) -> dict[str, str]:
+    """Different keys, each with some value. Raises ValueError where there are not so many keys."""
+    if count > len(KEYS):
+        raise ValueError(f"{count} pairs need as many keys, and there are {len(KEYS)}")
+    rng = np.random.default_rng(seed)
+    keys, values = rng.permutation(len(KEYS))[:count], rng.integers(len(VALUES), size=count)
+    return {KEYS[key]: VALUES[value] for key, value in zip(keys, values, strict=True)}
 
 
 def key_token(key: str) -> int:
@@ -72,3 +83,23 @@ def encode_some(text: bytes, *, last: bool) -> tuple[Int[np.ndarray, " time"], b
 def encode(text: str) -> Int[Tensor, " time"]:
     """All tokens of a text."""
     return torch.from_numpy(encode_some(text.encode(), last=True)[0])
+
+
+def decode(tokens: Iterable[int]) -> bytes:
+    """The bytes that tokens stand for: of part of a text they may begin or end within a character. ABSENT stands for none."""
+    return b"".join(_TEXT_OF.get(token, b"") if token >= FIRST_KEY else bytes([token]) for token in tokens)
+
+
+def plant(text: str, pairs: Mapping[str, str], *, seed: int) -> str:
+    """The text with each pair as a line of its own, at ends of lines that are spread evenly at random over the whole.
+
+    Raises:
+        ValueError: a key or value that the vocabulary has not; fewer lines than pairs.
+    """
+    lines = text.splitlines(keepends=True)
+    if len(lines) < len(pairs):
+        raise ValueError(f"{len(pairs)} pairs can't be planted in {len(lines)} lines")
+    places = np.random.default_rng(seed).choice(len(lines), len(pairs), replace=False)
+    for place, (key, value) in zip(places, pairs.items(), strict=True):
+        lines[place] = lines[place].rstrip("\n") + f"\n{statement(key, value)}\n"
+    return "".join(lines)
