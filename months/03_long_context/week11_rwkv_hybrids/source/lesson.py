@@ -326,7 +326,7 @@ for row, wanted in zip(texts.tolist(), string.tolist()):
 # %% id="paper-train"
 results = copying_results()
 lengths = list(results[0].by_length)
-print("share of the symbols said rightly, by the length of the string; guessing gives 0.12")
+print("share of the symbols said rightly, by the length of the string; guessing gives 0.12, and 0.50 of two kinds")
 print(f"{'':12s} {'weights':>8s} {'last loss':>10s} " + "".join(f"{n:>8d}" for n in lengths) + f"{'14, of two kinds':>18s}")
 for r in results:
     print(f"{r.name:12s} {r.parameters:8,} {sum(r.losses[-10:]) / 10:5.2f} nats " + "".join(f"{r.by_length[n]:8.2f}" for n in lengths) + f"{r.repetitive[14]:18.2f}")
