@@ -6,7 +6,7 @@ from hybridlab.ssm.mamba2_block import Mamba2Mixer
 from hybridlab.ssm.mamba_config import MambaConfig
 from hybridlab.ssm.mimetic import mimetic_init
 from hybridlab.ssm.mixer_state import MixerState
-from hybridlab.ssm.needle import ask, capacity, haystack, needle_model, score_needles, train_needle
+from hybridlab.ssm.needle import ask, capacity, haystack, needle_model, score_needles
 from hybridlab.ssm.planted import ABSENT, FIRST_KEY, FIRST_VALUE, VALUES, encode
 
 POOL = encode("The quick brown fox, aged 12, jumps over 5 lazy dogs in 1603; and so on. " * 20)
@@ -18,7 +18,7 @@ def generator(seed=0):
 
 @pytest.mark.parametrize(("length", "pairs"), [(16, 8), (2, 1), (64, 32), (200, 3)])
 def test_each_planted_key_has_its_value_behind_it_and_the_others_are_absent(length, pairs):
-    hay = haystack(50, length, pairs, POOL, stray=0.3, generator=generator())
+    hay = haystack(50, length, pairs, POOL, generator=generator())
     assert hay.tokens.shape == (50, length)
     for text, questions, answers in zip(*(part.tolist() for part in hay), strict=True):
         assert len(set(questions)) == 2 * pairs
@@ -31,18 +31,13 @@ def test_each_planted_key_has_its_value_behind_it_and_the_others_are_absent(leng
             assert value == ABSENT
 
 
-def test_the_filler_is_the_pool_and_strays_only_where_asked_for():
-    plain = haystack(20, 100, 1, POOL, stray=0.0, generator=generator())
+def test_the_filler_is_the_pool():
+    plain = haystack(20, 100, 1, POOL, generator=generator())
     assert POOL.is_contiguous()
     for text in plain.tokens:
         key = int((text >= FIRST_KEY).logical_and(text < FIRST_VALUE).nonzero()[0])
         rest = text[:key].tolist()
         assert any(rest == POOL[i : i + key].tolist() for i in range(len(POOL) - key))
-    noisy = haystack(200, 100, 1, POOL, stray=0.5, generator=generator())
-    values = (noisy.tokens >= FIRST_VALUE).float().mean().item()
-    rare = (noisy.tokens < 32).float().mean().item()  # bytes that the pool has not
-    assert 0.11 < values < 0.2  # half of the tokens are strewn in, and 100 of 356 of those are values
-    assert 0.03 < rare < 0.06
 
 
 @pytest.mark.parametrize(
@@ -50,7 +45,7 @@ def test_the_filler_is_the_pool_and_strays_only_where_asked_for():
 )
 def test_what_does_not_fit_is_refused(length, pairs, message):
     with pytest.raises(ValueError, match=message):
-        haystack(1, length, pairs, POOL, stray=0.0, generator=generator())
+        haystack(1, length, pairs, POOL, generator=generator())
 
 
 def test_a_mimetic_layer_finds_what_stood_behind_a_token_like_the_last():
@@ -80,7 +75,7 @@ def test_a_convolution_that_sees_one_token_is_refused():
 
 def test_a_question_is_put_to_a_copy_of_its_own_texts_state():
     model = needle_model("relu", seed=0)
-    hay = haystack(3, 40, 2, POOL, stray=0.0, generator=generator())
+    hay = haystack(3, 40, 2, POOL, generator=generator())
     with torch.no_grad():
         _, state = model(hay.tokens)
         got = ask(model, state, hay.questions)
@@ -100,8 +95,3 @@ def test_a_score_is_the_same_in_pieces_and_says_of_how_many():
     assert scores[0].correct == scores[1].correct
     assert [score.planted for score in capacity(model, POOL, [1, 2], length=32, texts=4, seed=0)] == [4, 8]
     assert score_needles(model, 5000, POOL, texts=1, pairs=3, seed=1).length == 5000  # longer than the pool
-
-
-def test_training_begins_small():
-    steps = list(train_needle(needle_model("softplus", seed=0), POOL, 2, seed=0, pairs=4, batch=4))
-    assert [step[:2] for step in steps] == [(32, 2), (32, 2)]

@@ -59,9 +59,17 @@ def induction_mamba(step: StepKind, *, seed: int) -> Mamba:
 
 
 def induction_transformer(positions: PositionKind, *, seed: int) -> MiniTransformer:
-    """A Transformer of two layers and 64 channels, with rotary or sinusoidal (absolute) positions."""
+    """A Transformer of two layers and 64 channels, with rotary or sinusoidal (absolute) positions.
+
+    Sinusoidal positions are as large as 1: the embeddings, times √d_model, begin as large (1706.03762, section 3.4). With GPT-2's 0.02
+    they drown, and the task is not learned.
+    """
     torch.manual_seed(seed)
-    return MiniTransformer(TransformerConfig(VOCAB, d_model=64, n_layers=2, n_heads=4, d_ff=128, max_time=2**13, positions=positions))
+    config = TransformerConfig(VOCAB, d_model=64, n_layers=2, n_heads=4, d_ff=128, max_time=2**13, positions=positions)
+    model = MiniTransformer(config)
+    if positions == "sinusoidal":
+        nn.init.normal_(model.embed_tokens.weight, std=config.d_model**-0.5)
+    return model
 
 
 def train_induction(

@@ -1,43 +1,33 @@
-"""Needles in a haystack: pairs of key and value anywhere in a text; behind it, each key is asked for. Trained at 256 tokens and fewer.
+"""Needles in a haystack: pairs of key and value anywhere in a text; behind it, each key is asked for. `reader_training` trains for it.
 
-The text is real (`pool`, a long row of tokens), and has values in it that belong to no key. In training, bytes and values from anywhere are
-strewn in: else a token that is rare in the training opens the state a little, and a long text has many such tokens.
+The text is real (`pool`, a long row of tokens), and has values in it that belong to no key.
 
 A question is one token, the key, put to the state behind the text: each question to a copy of its own, as a reader would ask. Keys that
 were never planted are asked for as well, and the answer then is ABSENT.
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hybridlab.exercise import exercise
-from hybridlab.ssm.decay_penalty import watch_decay
 from hybridlab.ssm.mamba_config import MambaConfig, StepKind
 from hybridlab.ssm.mamba_model import Mamba, ModelState
 from hybridlab.ssm.mimetic import mimetic_init
 from hybridlab.ssm.mixer_state import MixerState
-from hybridlab.ssm.planted import ABSENT, FIRST_KEY, FIRST_VALUE, KEYS, VALUES, VOCAB, encode
+from hybridlab.ssm.planted import ABSENT, FIRST_KEY, FIRST_VALUE, KEYS, VOCAB, encode
 from hybridlab.ssm.streaming import read_stream
 
-PENALTY = 0.01
-STRAY = 0.06  # share of a training text's tokens that are replaced by any byte, or by a value without a key
-TRAINED = 256  # the longest text of the training
 
-
-def handbook() -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
-    """Python's own handbook (`help()` reads it), as tokens: every other chapter to train on, the others to search in."""
+def handbook() -> Int[Tensor, " time"]:
+    """Python's own handbook (`help()` reads it), as tokens, to search in: it is no part of any training."""
     from pydoc_data.topics import topics
 
-    chapters = sorted(topics)
-    train, test = (encode("\n".join(topics[name] for name in chapters[first::2])) for first in (0, 1))
-    return train, test
+    return encode("\n".join(topics[name] for name in sorted(topics)))
 
 
 class Haystack(NamedTuple):
@@ -75,7 +65,7 @@ def ask(model: Mamba, state: ModelState, questions: Int[Tensor, "batch asked"]) 
     return logits[:, 0, FIRST_VALUE:].unflatten(0, (-1, asked))
 
 
-def haystack(batch: int, length: int, pairs: int, pool: Int[Tensor, " pool"], *, stray: float, generator: torch.Generator) -> Haystack:
+def haystack(batch: int, length: int, pairs: int, pool: Int[Tensor, " pool"], *, generator: torch.Generator) -> Haystack:
     """Windows of `pool` with needles put over them, at places that do not overlap.
 
     Raises:
@@ -87,10 +77,6 @@ def haystack(batch: int, length: int, pairs: int, pool: Int[Tensor, " pool"], *,
         raise ValueError(f"the pool has {len(pool)} tokens, a text {length}")
     starts = torch.randint(len(pool) - length + 1, (batch, 1), generator=generator)
     tokens = pool[starts + torch.arange(length)]
-    if stray:
-        noise = torch.randint(FIRST_KEY + len(VALUES), tokens.shape, generator=generator)  # bytes, then values
-        noise = torch.where(noise < FIRST_KEY, noise, noise - FIRST_KEY + FIRST_VALUE)
-        tokens = torch.where(torch.rand(tokens.shape, generator=generator) < stray, noise, tokens)
     questions = torch.rand(batch, len(KEYS), generator=generator).topk(2 * pairs).indices + FIRST_KEY
     answers = torch.randint(FIRST_VALUE, ABSENT, questions.shape, generator=generator)
     answers[:, pairs:] = ABSENT
@@ -109,38 +95,6 @@ def needle_model(step: StepKind, *, seed: int, d_state: int = 32) -> Mamba:
     return model
 
 
-def train_needle(
-    model: Mamba, pool: Int[Tensor, " pool"], steps: int, *, seed: int, pairs: int = 8, lr: float = 5e-3, batch: int = 16
-) -> Iterator[tuple[int, int, float]]:
-    """Train in place; yields (length, pairs, share of right answers) of each step.
-
-    Texts begin with 32 tokens and 2 pairs. Whenever nine of ten answers are right, the pairs double, up to `pairs`; then the length
-    does, up to 256. Shorter texts come in larger batches.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
-    length, now, right = 32, 2, 0.0
-    for _ in range(steps):
-        hay = haystack(max(batch, batch * 128 // length), length, now, pool, stray=STRAY, generator=generator)
-        with watch_decay(model) as watch:
-            _, state = model.read(hay.tokens)
-            price = PENALTY * watch.price() if model.config.step == "relu" else 0.0
-        logits = ask(model, state, hay.questions)
-        loss = F.cross_entropy(logits.flatten(0, 1), hay.answers.flatten() - FIRST_VALUE)
-        optimizer.zero_grad()
-        (loss + price).backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        share = (logits.argmax(-1) + FIRST_VALUE == hay.answers).float().mean().item()
-        yield length, now, share
-        right = 0.8 * right + 0.2 * share
-        if right > 0.9 and (now < pairs or length < TRAINED):
-            now, length = (min(2 * now, pairs), length) if now < pairs else (now, 2 * length)
-            right = 0.0
-
-
 @torch.inference_mode()
 def score_needles(
     model: Mamba, length: int, pool: Int[Tensor, " pool"], *, texts: int, pairs: int = 8, seed: int, piece: int = 1024
@@ -148,7 +102,7 @@ def score_needles(
     """Read texts of `length` tokens in pieces with a carried state, then ask. Texts longer than the pool go through it again and again."""
     generator = torch.Generator().manual_seed(seed)
     pool = pool.repeat(-(-length // len(pool)) + 1)
-    hay = haystack(texts, length, pairs, pool, stray=0.0, generator=generator)
+    hay = haystack(texts, length, pairs, pool, generator=generator)
     began = time.process_time()
     _, state = read_stream(model, hay.tokens.split(piece, 1))
     right = ask(model, state, hay.questions).argmax(-1) + FIRST_VALUE == hay.answers
@@ -158,7 +112,7 @@ def score_needles(
 
 
 def capacity(
-    model: Mamba, pool: Int[Tensor, " pool"], pairs: list[int], *, length: int = TRAINED, texts: int = 64, seed: int
+    model: Mamba, pool: Int[Tensor, " pool"], pairs: list[int], *, length: int, texts: int, seed: int
 ) -> list[Found]:
     """Scores against the number of stored pairs, at one length: what a state of the model's size holds."""
     return [score_needles(model, length, pool, texts=texts, pairs=number, seed=seed) for number in pairs]
