@@ -75,6 +75,9 @@ def test_what_falls_short_is_named(folder):
 
 
 READS = """
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 from hybridlab.exercise import REGISTRY
 from hybridlab.ssm.long_reader import LongReader
 from hybridlab.ssm.planted import draw_pairs, plant
@@ -82,8 +85,9 @@ from hybridlab.ssm.planted import draw_pairs, plant
 reader, again, pairs = LongReader.load(), LongReader.load(), draw_pairs(12, seed=4)
 text = plant("The king said no more of it.\\n" * 2000, pairs, seed=4)
 reader.read([text[:30_000]])
-reader.save_state("learner.state")
-again.load_state("learner.state")
+with TemporaryDirectory() as folder:
+    reader.save_state(Path(folder) / "learner.state")
+    again.load_state(Path(folder) / "learner.state")
 again.read([text[30_000:]])
 print(sum(again.planted().get(key) == value for key, value in pairs.items()))
 print(sorted({entry.origin for symbol, entry in REGISTRY.items() if symbol.split(".")[2] in ("chunk_grid", "reader_state", "answers")}))

@@ -104,6 +104,7 @@ def test_a_question_is_answered_by_the_keys_that_it_names(read):
     assert sorted(said("What did you find?")) == [("amber", "42"), ("raven", "07")]
 
 
+@pytest.mark.slow(seconds=10)
 def test_whoever_stops_can_go_on(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text(plant(PROSE * 3000, taken_pairs(4, seed=5), seed=5), "utf-8")
