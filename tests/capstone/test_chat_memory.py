@@ -11,6 +11,8 @@ import pytest
 from assistant.language import SENTENCES, say
 from assistant.remembered import words_in
 
+pytestmark = pytest.mark.slow(seconds=2)
+
 SISTER, ASKS = "My sister is called Lan and lives in Hue.", "What did I say my sister is called?"
 CHI, HOI = "Chị của tôi tên là Lan.", "Lúc trước tôi nói chị của tôi tên gì?"
 
