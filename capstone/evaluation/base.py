@@ -22,13 +22,18 @@ AT_ONCE = 16  # passages that are read between two looks at the file
 STAFF, BOARD = "staff", "board"  # the board's one document is not the staff's to see
 
 
+def fingerprint(encoder: E5) -> bytes:
+    """Of the code and the precision that make an encoder's vectors: what another one has made is made anew."""
+    code = b"".join(Path(module.__file__).read_bytes() for module in (embed, e5_file, int8))
+    return hashlib.sha256(code + encoder.precision.encode()).digest()
+
+
 class Remembered:
     """An encoder that reads a passage once, and keeps its vector and token states (in float16) in a file."""
 
     def __init__(self, encoder: E5, path: Path):
         self.encoder, self.path, self.dim = encoder, path, encoder.dim
-        code = b"".join(Path(module.__file__).read_bytes() for module in (embed, e5_file, int8))
-        self._salt = hashlib.sha256(code + encoder.precision.encode()).digest()
+        self._salt = fingerprint(encoder)
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path)) as file, file:
             file.execute("CREATE TABLE IF NOT EXISTS passages (key BLOB PRIMARY KEY, vector BLOB NOT NULL, states BLOB NOT NULL)")

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from hybridlab.rag.embed import E5
 from hybridlab.runtime import set_threads
+from sklearn.metrics import roc_auc_score
 
 from capstone.evaluation.memory_floors import FLOORS, rank_all
 from capstone.evaluation.memory_probes import DISTANCES, examination
-from capstone.evaluation.memory_scores import area, printed, table
+from capstone.evaluation.memory_scores import printed, table
 from capstone.evaluation.memory_vectors import Vectors, seen
 
 RESULTS = Path(__file__).with_name("memory_exam.json")
@@ -42,7 +43,7 @@ def never_said(vectors: Vectors) -> float:
             if asked.ability not in ("follow", "session"):
                 scores.append(float((one.pieces[one.of_turn < asked.place] @ vector).max()))
                 answered.append(asked.ability != "never")
-    return area(scores, answered)
+    return float(roc_auc_score(answered, scores))
 
 
 def main() -> None:

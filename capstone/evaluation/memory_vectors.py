@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from assistant.memory.recall import pieces
 from hybridlab.data.cache import cache_dir
-from hybridlab.rag import e5_file, embed, int8
+from hybridlab.rag.embed import E5
 from jaxtyping import Float32, Int64
 
+from capstone.evaluation.base import fingerprint
 from capstone.evaluation.memory_probes import Talk
 
 AT_ONCE = 512  # texts between two writes of the file
@@ -22,11 +22,9 @@ AT_ONCE = 512  # texts between two writes of the file
 class Vectors:
     """Texts to vectors, kept in a file under the encoder's own code and precision."""
 
-    def __init__(self, encoder: embed.E5, folder: Path | None = None):
+    def __init__(self, encoder: E5, folder: Path | None = None):
         self.encoder = encoder
-        code = b"".join(Path(module.__file__).read_bytes() for module in (embed, e5_file, int8))
-        name = hashlib.sha256(code + encoder.precision.encode()).hexdigest()[:12]
-        self.path = (folder or cache_dir()) / f"memory-vectors-{name}.npz"
+        self.path = (folder or cache_dir()) / f"memory-vectors-{fingerprint(encoder).hex()[:12]}.npz"
         self.places: dict[str, int] = {}
         self.table = np.zeros((0, encoder.dim), np.float32)
         if self.path.is_file():

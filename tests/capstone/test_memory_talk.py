@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from itertools import combinations
 
 import pytest
 
 from capstone.evaluation.memory_probes import ABILITIES, DISTANCES, FOLLOWS, Known, Talk, examination, training
-from capstone.evaluation.memory_scores import area, difference, hits, table, wilson
+from capstone.evaluation.memory_scores import hits, table
 from capstone.evaluation.memory_talk import KINDS, LANGUAGES, SPLITS, tell, world
 
 SEEDS = range(200, 220)
@@ -138,18 +137,11 @@ def asked(fact: dict, language: str, subject) -> list[str]:
 # --- the figures ----------------------------------------------------------------------------------------------------
 
 
-def test_intervals_areas_and_differences_are_right(talks: list[Talk]):
-    low, high = wilson(8, 10)  # Wilson 1927; statsmodels.stats.proportion.proportion_confint(8, 10, method="wilson")
-    assert (round(low, 4), round(high, 4)) == (0.4902, 0.9433)
-    assert area([3, 2, 1, 1], [True, False, True, False]) == pytest.approx((1 + 1 + 0 + 0.5) / 4)
-    with pytest.raises(ValueError, match="both kinds"):
-        area([1.0], [True])
+def test_shares_and_their_intervals_are_right(talks: list[Talk]):
     right = [[list(one.answers) for one in talk.asked] for talk in talks]
     wrong = [[[one.place] for one in talk.asked] for talk in talks]
     assert {group["R@1"] for group in table(talks, right).values()} == {1.0}
     assert {group["R@5"] for group in table(talks, wrong).values()} == {0.0}
-    assert difference(talks, right, wrong, "follow") == (1.0, 1.0, 1.0)
-    assert difference(talks, right, right, "follow") == (0.0, 0.0, 0.0)
     follows = hits(talks, right, 1)
     assert len(follows["follow"]) == sum(len(follows[f"follow {name}"]) for name in DISTANCES)
-    assert math.isclose(table(talks, right)["plain"]["low"], wilson(60, 60)[0])
+    assert table(talks, right)["plain"]["low"] == pytest.approx(60 / (60 + 1.96**2), abs=1e-5)  # Wilson 1927, for all of 60

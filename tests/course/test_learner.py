@@ -71,7 +71,14 @@ def test_a_week_done_in_another_style_gets_full_points_and_is_promoted(weeks_don
 @pytest.mark.timeout(900)
 def test_the_project_then_trains_the_learners_own_model_and_is_graded_by_its_outcome(weeks_done):
     """The notebook that is graded is the learner's; what it trains is judged by its loss in a process of its own."""
-    unit = MONTH.project
+    environment = project_done(MONTH.project)
+    command = [sys.executable, "-m", "coursekit", "library", "--json"]
+    parts = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert {p["origin"] for p in parts if p["week"] in [u.name for u in MONTH.units]} == {"learner"}
+
+
+def project_done(unit) -> dict[str, str]:
+    """A month's project solved in another style, run, graded by its outcome at full points, and promoted: the environment it ran in."""
     solve(unit, other_style(unit))
     folder = paths.WORKSPACE / unit.name
     environment = os.environ | {"COURSE_WORKSPACE": str(paths.WORKSPACE), "OMP_NUM_THREADS": "1"}
@@ -85,11 +92,8 @@ def test_the_project_then_trains_the_learners_own_model_and_is_graded_by_its_out
     shutil.copy(folder / "run.ipynb", notebook)
     report = grade.grade(unit)
     assert report.points == report.of, [r.text for r in report.results]
-    outcomes = promote.promote(unit, promote.graded_notebook(unit), folder=folder)
-    assert {o.state for o in outcomes} == {"promoted"}
-    command = [sys.executable, "-m", "coursekit", "library", "--json"]
-    parts = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
-    assert {p["origin"] for p in parts if p["week"] in [u.name for u in MONTH.units]} == {"learner"}
+    assert {o.state for o in promote.promote(unit, promote.graded_notebook(unit), folder=folder)} == {"promoted"}
+    return environment
 
 
 def promoted(unit) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
-from coursekit import grade, paths, promote
+from coursekit import paths
 from coursekit.course import load_course
 from coursekit.fetch import fetch
 from coursekit.mistake import Mistake
@@ -17,7 +14,7 @@ from hybridlab.ssm.needle import needle_model
 from hybridlab.ssm.planted import draw_pairs, plant
 from safetensors.torch import load_file, save_file
 
-from tests.course.test_learner import on_the_learners_library, other_style, solve
+from tests.course.test_learner import on_the_learners_library, project_done
 
 PROJECT = load_course().week("month03_project")
 CHECK = PROJECT.checks["hybridlab.ssm.answers.rank_answers"]
@@ -99,20 +96,7 @@ print(sorted({entry.origin for symbol, entry in REGISTRY.items() if symbol.split
 def test_a_learner_does_the_project_in_another_style_and_then_reads_with_their_own_code():
     shutil.rmtree(paths.WORKSPACE, ignore_errors=True)
     fetch([PROJECT])
-    solve(PROJECT, other_style(PROJECT))
-    folder = paths.WORKSPACE / PROJECT.name
-    environment = os.environ | {"COURSE_WORKSPACE": str(paths.WORKSPACE), "OMP_NUM_THREADS": "1"}
-    environment.pop("HYBRIDLAB_MYLAB", None)
-    notebook = folder / f"{PROJECT.graded}.ipynb"
-    done = subprocess.run(
-        [sys.executable, "-m", "papermill", str(notebook), str(folder / "run.ipynb"), "--cwd", str(folder), "--no-progress-bar"],
-        env=environment, capture_output=True, text=True, timeout=2 * PROJECT.seconds + 60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    shutil.copy(folder / "run.ipynb", notebook)
-    report = grade.grade(PROJECT)
-    assert report.points == report.of, [r.text for r in report.results]
-    assert {o.state for o in promote.promote(PROJECT, promote.graded_notebook(PROJECT), folder=folder)} == {"promoted"}
+    project_done(PROJECT)
     found, origins = on_the_learners_library(READS).splitlines()
     assert int(found) >= 11
     assert origins == "['learner']"

@@ -5,11 +5,11 @@ import hashlib
 import pytest
 import torch
 from hybridlab.data.parallel import load_parallel
-from hybridlab.ssm.decay_penalty import watch_decay
+from hybridlab.ssm.decay_penalty import MARGIN, watch_decay
 from hybridlab.ssm.long_reader import CARD, PACKAGED, LongReader
 from hybridlab.ssm.needle import needle_model, score_needles
 from hybridlab.ssm.planted import ABSENT, FIRST_KEY, FIRST_VALUE, KEYS, VALUES, encode
-from hybridlab.ssm.reader_training import LONE, MARGIN, STRAY, filler, nearly_open, noise, plays, python_text, train_reader
+from hybridlab.ssm.reader_training import LONE, STRAY, filler, nearly_open, noise, plays, python_text, train_reader
 
 
 def test_in_the_filler_no_value_stands_behind_a_key():
@@ -47,18 +47,21 @@ def test_a_step_that_is_closed_by_less_than_the_margin_pays_and_one_that_is_clos
         for layer in model.layers:
             layer.mixer.in_proj.weight[-layer.mixer.config.n_heads :] = 0
             layer.mixer.dt_bias.fill_(-MARGIN - 0.01)
-    with nearly_open(model) as prices:
+    with watch_decay(model) as watch:
         model.read(tokens)
+    prices = nearly_open(watch)
     assert [price.item() for price in prices] == [0, 0]
     model.layers[0].mixer.dt_bias.data.fill_(-MARGIN + 0.5)
     model.layers[0].mixer.A_log.data.zero_()
-    with nearly_open(model) as prices:
+    with watch_decay(model) as watch:
         model.read(tokens)
+    prices = nearly_open(watch)
     assert [price.item() for price in prices] == pytest.approx([1.0, 0])  # 0.5 · (1 + |A|), |A| = 1
     prices[0].backward()
     assert (model.layers[0].mixer.dt_bias.grad > 0).all()
+    noted = list(map(id, watch.z.values()))
     model.read(tokens)
-    assert len(prices) == 2  # behind the block nothing is noted
+    assert list(map(id, watch.z.values())) == noted  # behind the block nothing is noted
 
 
 @pytest.mark.slow(seconds=5)

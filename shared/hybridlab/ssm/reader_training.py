@@ -11,7 +11,6 @@ DEVIATIONS from the Mamba papers: relu steps, this price, a mimetic start (2410.
 
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,11 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridlab.data.shakespeare import fetch
+from hybridlab.ssm.decay_penalty import MARGIN, DecayWatch, watch_decay
 from hybridlab.ssm.mamba_model import Mamba
 from hybridlab.ssm.needle import ask, haystack
 from hybridlab.ssm.planted import ABSENT, FIRST_KEY, FIRST_VALUE, encode
 
-MARGIN = 1.0
 PRICE = 0.05
 STRAY = 0.05  # share of the filler's tokens that are values without a key
 LONE = 0.004  # share that are keys without a value
@@ -80,27 +79,12 @@ def filler(kinds: list[Int[Tensor, " tokens"]], *, seed: int) -> Int[Tensor, " p
     return torch.where(behind_a_key & (pool >= FIRST_KEY), ord(" "), pool)
 
 
-@contextmanager
-def nearly_open(model: Mamba) -> Iterator[list[Float[Tensor, ""]]]:
-    """Within the block the list takes, layer by layer, the mean of relu(z + MARGIN) · (1 + |A|) of a forward pass.
+def nearly_open(watch: DecayWatch) -> list[Float[Tensor, ""]]:
+    """Of a forward pass, layer by layer: the mean of relu(z + MARGIN) · (1 + |A|).
 
     z is what relu makes the step of: at -MARGIN and below it costs nothing, and the step is 0, also where z is a little higher elsewhere.
     """
-    prices: list[Tensor] = []
-
-    def hook(mixer: nn.Module):
-        def note(_module: nn.Module, _inputs: tuple, projected: Tensor) -> None:
-            z = projected[..., -mixer.config.n_heads :] + mixer.dt_bias
-            prices.append((F.relu(z + MARGIN) * (1 + torch.exp(mixer.A_log))).mean())
-
-        return mixer.in_proj.register_forward_hook(note)
-
-    handles = [hook(layer.mixer) for layer in model.layers]
-    try:
-        yield prices
-    finally:
-        for handle in handles:
-            handle.remove()
+    return [(F.relu(z + MARGIN) * (1 + torch.exp(mixer.A_log))).mean() for mixer, z in watch.z.items()]
 
 
 def train_reader(
@@ -118,9 +102,9 @@ def train_reader(
     for _ in range(steps):
         texts = max(4, min(tokens // length, QUESTIONS // (2 * pairs)))
         hay = haystack(texts, length, pairs, pool, generator=generator)
-        with nearly_open(model) as prices:
+        with watch_decay(model) as watch:
             _, state = model.read(hay.tokens)
-            price = PRICE * torch.stack(prices).sum() if model.config.step == "relu" else 0.0
+            price = PRICE * torch.stack(nearly_open(watch)).sum() if model.config.step == "relu" else 0.0
         logits = ask(model, state, hay.questions)
         loss = F.cross_entropy(logits.flatten(0, 1), hay.answers.flatten() - FIRST_VALUE)
         optimizer.zero_grad()
