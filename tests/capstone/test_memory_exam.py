@@ -17,6 +17,8 @@ from capstone.evaluation.memory_probes import Talk, examination
 from capstone.evaluation.memory_vectors import Vectors, seen
 from tests.capstone.conftest import HashEncoder
 
+pytestmark = pytest.mark.slow(seconds=2)
+
 
 class Encoder(HashEncoder):
     """Each word a direction of its own: no two different texts are equally near."""

@@ -11,6 +11,8 @@ from capstone.evaluation.memory_probes import ABILITIES, DISTANCES, FOLLOWS, Kno
 from capstone.evaluation.memory_scores import hits, table
 from capstone.evaluation.memory_talk import KINDS, LANGUAGES, SPLITS, tell, world
 
+pytestmark = pytest.mark.slow(seconds=2)
+
 SEEDS = range(200, 220)
 
 

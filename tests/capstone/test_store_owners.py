@@ -15,6 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
+pytestmark = pytest.mark.slow(seconds=2)
+
 OWNERS = ("mai", "an", "binh")
 owners = st.sampled_from(OWNERS)
 

@@ -40,6 +40,7 @@ def test_what_the_file_system_refuses_is_one_sentence(fresh, course_command, mon
     assert line.startswith(f"fetch: {os.strerror(code)} (/somewhere/notes [1].json): {advice}")
 
 
+@pytest.mark.slow(seconds=2)
 def test_a_file_in_the_place_of_the_workspace_is_one_sentence(tmp_path):
     workspace = tmp_path / "workspace"
     workspace.write_text("not a folder")

@@ -46,6 +46,7 @@ def test_a_second_backward_adds_the_same_gradients_once_more():
     assert a.grad == pytest.approx(2 * once)
 
 
+@pytest.mark.slow(seconds=2)
 def test_a_graph_deeper_than_the_recursion_limit():
     x = Value(1e-4)
     total = x

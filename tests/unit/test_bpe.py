@@ -82,6 +82,7 @@ def merge_by_search(tokens, merges):
     return tokens
 
 
+@pytest.mark.slow(seconds=2)
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 7, 30, 300])
 def test_the_queue_merges_as_the_slow_search_does(length):
     rng = random.Random(length)

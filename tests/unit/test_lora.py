@@ -99,6 +99,7 @@ def test_the_numbers_that_the_weeks_check_holds_are_pefts():
         torch.testing.assert_close(value, stored[name], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow(seconds=2)
 @pytest.mark.parametrize("targets", [ALL_LINEAR, ("v_proj",), ("layers.1.self_attn.q_proj", "down_proj"), ("lm_head",)])
 def test_the_same_layers_are_chosen_as_by_peft(targets: tuple[str, ...]):
     from peft import LoraConfig, get_peft_model

@@ -20,6 +20,7 @@ def refusal(path: Path, **options) -> str:
     return refused.value.code
 
 
+@pytest.mark.slow(seconds=2)
 def test_a_scan_without_text_says_so(tmp_path):
     buffer = io.BytesIO()
     Image.new("L", (300, 400), 200).save(buffer, "PDF")
