@@ -335,10 +335,11 @@ for r in results:
 figure, axes = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
 colors = {"Transformer": "tab:red", "Mamba-2": "tab:green", "RWKV-7": "tab:purple", "hybrid": "tab:blue"}
 for r in results:
-    axes[0].plot(torch.tensor(r.losses).unfold(0, 10, 2).mean(1), color=colors[r.name], label=r.name)
+    smooth = torch.tensor(r.losses).unfold(0, 10, 2).mean(1)  # of ten steps each
+    axes[0].plot(10 + 2 * torch.arange(len(smooth)), smooth, color=colors[r.name], label=r.name)
     axes[1].plot(lengths, list(r.by_length.values()), "o-", color=colors[r.name], label=r.name)
 axes[0].axhline(torch.tensor(float(SYMBOLS)).log(), color="grey", linestyle=":", label="guessing")
-axes[0].set(xlabel="step / 2", ylabel="loss, nats a symbol", title="training: longer strings come later", ylim=(0, None))
+axes[0].set(xlabel="step (mean of the last ten)", ylabel="loss, nats a symbol", title="training: longer strings come later", ylim=(0, None))
 axes[1].axhline(1 / SYMBOLS, color="grey", linestyle=":", label="guessing")
 axes[1].axvspan(4, 14, color="tab:green", alpha=0.1, label="lengths of the training")
 axes[1].set(xscale="log", xlabel="symbols in the string", ylabel="said rightly", title="say it again", ylim=(0, 1.05))
