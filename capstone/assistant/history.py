@@ -1,7 +1,8 @@
 """The last turns of a conversation: what the engine reads of them, and what a question that leans on them asks for.
 
 "And in Hanoi?" finds nothing by itself: what it leaves out stands in the question before. Whether a question leans is told by how it
-begins, by its pronouns, and by how little else it has; one that could stand alone is never changed.
+begins, by its pronouns, and by how little else it has; one that could stand alone is never changed. One that only names another place or
+year takes the place of the name before (followup.py); any other is looked for together with the question that it leans on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from assistant.engines.base import Message
+from assistant.followup import replaced
 from assistant.language import SENTENCES, Language, language_of
 from assistant.store.conversations import StoredMessage
 from assistant.store.words import STOP, folded, terms
@@ -57,18 +59,23 @@ def leans(question: str) -> bool:
     plain = unicodedata.normalize("NFC", question).casefold().strip()
     language = LEANING[language_of(question)]
     own = [word for word in terms(plain) if word not in STOP and not language.pointing.fullmatch(word)]
-    if language.beginning.match(plain):
-        return len(own) <= language.begun
+    if begun := language.beginning.match(plain):
+        opening = terms(begun.group()) if begun.end() < len(plain) else ()
+        return len([word for word in own if word not in opening]) <= language.begun
     return len(own) <= (language.pointed if language.pointing.search(plain) else language.bare)
 
 
 def whole_question(question: str, earlier: Sequence[Message]) -> str:
-    """What to look for: the question, after those of the last turns that it leans on."""
+    """What to look for: the question put into the one that it leans on, or after it, and so on back through the last turns."""
     asked = [message.content for message in earlier if message.role == "user"][-TURNS:]
-    parts = [question]
-    while asked and leans(parts[0]):
-        parts.insert(0, asked.pop())
-    return " ".join([parts[0], *map(continued, parts[1:])])
+    first, after = question, ""
+    while asked and leans(first):
+        before = asked.pop()
+        told = None if after else replaced(first, before)
+        if told is None:
+            after = f" {continued(first)}{after}"
+        first = told or before
+    return first + after
 
 
 def continued(question: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from assistant.store import Store
 from hybridlab.rag import e5_file, embed, int8
 from hybridlab.rag.embed import E5, States
 
+Make = Callable[[list[str]], Iterable[tuple[np.ndarray, States]]]  # texts to vectors and states
 AT_ONCE = 16  # passages that are read between two looks at the file
 STAFF, BOARD = "staff", "board"  # the board's one document is not the staff's to see
 
@@ -29,7 +30,7 @@ def fingerprint(encoder: E5) -> bytes:
 
 
 class Remembered:
-    """An encoder that reads a passage once, and keeps its vector and token states (in float16) in a file."""
+    """An encoder that reads a text once, and keeps its vector and token states (in float16) in a file."""
 
     def __init__(self, encoder: E5, path: Path):
         self.encoder, self.path, self.dim = encoder, path, encoder.dim
@@ -42,21 +43,33 @@ class Remembered:
         return self.encoder.query(texts)
 
     def read(self, texts: Sequence[str], depth: int) -> tuple[np.ndarray, list[States]]:
-        """Vectors [n, dim] and token states, from the file where they are in it."""
-        keys = [hashlib.sha256(self._salt + bytes([depth]) + text.encode()).digest() for text in texts]
+        """Vectors of passages [n, dim] and their token states, from the file where they are in it."""
+        rows = self._kept(texts, bytes([depth]), lambda some: zip(*self.encoder.read(some, depth), strict=True))
+        return np.stack([vector for vector, _ in rows]), [states for _, states in rows]
+
+    def asked(self, texts: Sequence[str], depth: int) -> list[States]:
+        """Token states of questions, likewise."""
+        none = np.zeros(0, np.float32)
+        rows = self._kept(
+            texts, b"?" + bytes([depth]), lambda some: ((none, states) for states in self.encoder.token_states(some, depth, question=True))
+        )
+        return [states for _, states in rows]
+
+    def _kept(self, texts: Sequence[str], kind: bytes, make: Make) -> list[tuple[np.ndarray, States]]:
+        """A vector and states for each text; what is not in the file is made, and put there."""
+        keys = [hashlib.sha256(self._salt + kind + text.encode()).digest() for text in texts]
         with closing(sqlite3.connect(self.path)) as file:
             find = "SELECT vector, states FROM passages WHERE key = ?"
             missing = {key: text for key, text in zip(keys, texts, strict=True) if not file.execute(find, (key,)).fetchone()}
             for some in (list(missing)[i : i + AT_ONCE] for i in range(0, len(missing), AT_ONCE)):
-                made = zip(some, *self.encoder.read([missing[key] for key in some], depth), strict=True)
+                made = zip(some, make([missing[key] for key in some]), strict=True)
                 with file:  # a run that is ended early has not read in vain; another that goes on at the same time may have been quicker
-                    rows = [(key, vector.astype("<f4").tobytes(), states.astype("<f2").tobytes()) for key, vector, states in made]
+                    rows = [(key, vector.astype("<f4").tobytes(), states.astype("<f2").tobytes()) for key, (vector, states) in made]
                     file.executemany("INSERT OR IGNORE INTO passages VALUES (?, ?, ?)", rows)
-            vectors, states = zip(*(file.execute(find, (key,)).fetchone() for key in keys), strict=True)
-        return (
-            np.stack([np.frombuffer(vector, "<f4") for vector in vectors]),
-            [np.frombuffer(rows, "<f2").reshape(-1, self.dim).astype(np.float32) for rows in states],
-        )
+            held = [file.execute(find, (key,)).fetchone() for key in keys]
+        return [
+            (np.frombuffer(vector, "<f4"), np.frombuffer(states, "<f2").reshape(-1, self.dim).astype(np.float32)) for vector, states in held
+        ]
 
 
 class NotReadable(Exception):

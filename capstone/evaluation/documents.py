@@ -1,6 +1,8 @@
-"""The real documents of the evaluation: three manuals that Debian distributes as packages. Their text is fetched, never committed.
+"""The real documents of the evaluation: manuals that Debian distributes as packages. Their text is fetched, never committed.
 
-debian-policy (English, 193 pages), developers-reference (English, 114 pages), maint-guide-vi (Vietnamese, 64 pages), all under the GPL.
+debian-policy (English, 193 pages), developers-reference (English, 114 pages), maint-guide-vi (Vietnamese, 64 pages), all under the GPL;
+and for calibration alone another library, which no test question is asked of: debian-faq (English, 73 pages) and the installation guide
+(Vietnamese with some English, 118 pages), under the GPL too, beside two short texts of our own in `library/`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import json
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from hybridlab.exercise import sha256
@@ -18,36 +21,50 @@ REPO = Path(__file__).resolve().parents[2]
 FOLDER = REPO / ".build" / "data" / "documents"
 RECORD = "fetched.json"
 
-# document → its package, and where the package holds it
-SOURCES = {
+Sources = Mapping[str, tuple[str, str]]  # document → its package, and where the package holds it
+SOURCES: Sources = {
     "debian-policy.pdf": ("debian-policy", "usr/share/doc/debian-policy/policy.pdf.gz"),
     "developers-reference.pdf": ("developers-reference", "usr/share/developers-reference/developers-reference.pdf"),
     "maint-guide.vi.pdf": ("maint-guide-vi", "usr/share/doc/maint-guide-vi/maint-guide.vi.pdf"),
 }
 
 
+LIBRARY = FOLDER.with_name("library")
+OF_LIBRARY: Sources = {
+    "debian-faq.pdf": ("debian-faq", "usr/share/doc/debian/FAQ/debian-faq.en.pdf.gz"),
+    "install.vi.pdf": ("installation-guide-amd64", "usr/share/doc/installation-guide-amd64/vi/install.vi.pdf.gz"),
+}
+OWN = Path(__file__).with_name("library")  # of invented houses: the library's texts of our own
+
+
 class NotFetched(Exception):
     """The documents are not there and can't be fetched here; the text says why, and what to do."""
 
 
-def fetched(folder: Path = FOLDER) -> bool:
+def fetched(folder: Path = FOLDER, sources: Sources = SOURCES) -> bool:
     """Whether every document is there, unchanged since it was fetched."""
     record = folder / RECORD
     if not record.is_file():
         return False
     known = json.loads(record.read_text("utf-8"))
-    return all((folder / name).is_file() and sha256(folder / name) == known.get(name, {}).get("sha256") for name in SOURCES)
+    return all((folder / name).is_file() and sha256(folder / name) == known.get(name, {}).get("sha256") for name in sources)
 
 
-def fetch(folder: Path = FOLDER) -> dict[str, dict[str, str]]:
+def library() -> list[Path]:
+    """The other library's documents. Raises NotFetched as `fetch` does."""
+    fetch(LIBRARY, OF_LIBRARY)
+    return [*(LIBRARY / name for name in OF_LIBRARY), *sorted(OWN.iterdir())]
+
+
+def fetch(folder: Path = FOLDER, sources: Sources = SOURCES) -> dict[str, dict[str, str]]:
     """Fetch what is missing, and return for each document its package's version and its SHA-256.
 
     Raises NotFetched where this is no Debian machine, or the packages can't be had.
     """
-    if not fetched(folder):
+    if not fetched(folder, sources):
         folder.mkdir(parents=True, exist_ok=True)
-        versions = {package: _unpack(package, inside, folder / name) for name, (package, inside) in SOURCES.items()}
-        record = {name: {"package": package, "version": versions[package]} for name, (package, _) in SOURCES.items()}
+        versions = {package: _unpack(package, inside, folder / name) for name, (package, inside) in sources.items()}
+        record = {name: {"package": package, "version": versions[package]} for name, (package, _) in sources.items()}
         for name, entry in record.items():
             entry["sha256"] = sha256(folder / name)
         (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
@@ -59,7 +76,7 @@ def _unpack(package: str, inside: str, target: Path) -> str:
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise NotFetched(
             f"{target.name} comes from the Debian package {package}, and this machine has no apt-get: evaluate on Debian or Ubuntu, "
-            f"or put the files {', '.join(SOURCES)} into {target.parent} by hand together with their {RECORD}."
+            f"or put it and what else is wanted there into {target.parent} by hand, together with their {RECORD}."
         )
     with tempfile.TemporaryDirectory(prefix="documents-") as work:
         # As root apt drops to its own user, who may not write here: the sandbox is not needed for a download into a folder of ours.

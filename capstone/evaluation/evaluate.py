@@ -32,13 +32,14 @@ from assistant.memory.service import Memory  # noqa: E402
 from assistant.orchestrator import Orchestrator  # noqa: E402
 from hybridlab.rag.embed import MissingModel  # noqa: E402
 from rich.console import Console  # noqa: E402
-from rich.progress import Progress  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from capstone.evaluation import base, calibrate, documents, handbook, measure  # noqa: E402
+from capstone.evaluation.progress import Kept, told  # noqa: E402
 from capstone.evaluation.questions import Question, load  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results.json")
+MEASURED = ("capstone/assistant", "capstone/evaluation", "shared/hybridlab/rag", ":!*results.json")
 REMEMBERED = REPO / ".build" / "data" / "evaluation" / "passages.db"
 console = Console(stderr=True, highlight=False)
 
@@ -54,7 +55,7 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         recalibrate(knowledge, [question for question in questions if question.split == "calibration"])
         knowledge = base.build(home / "again", files, handbook.RESTRICTED, REMEMBERED)  # what the former reader has kept is of no use
     asked = [question for question in questions if question.split == "test"]
-    found = [measure.evidence(knowledge, question) for question in asked]
+    found = [measure.evidence(knowledge, question) for question in told(asked, "evidence", len(asked), console)]
     result = {
         "questions": counted(questions),
         "documents": sources,
@@ -102,15 +103,21 @@ def answered(knowledge: Knowledge, questions: list[Question], experts: Path | No
 
 
 async def ask(knowledge: Knowledge, questions: list[Question]) -> dict[str, Any]:
+    """The engine's answers; what an interrupted run of the same code has kept is not asked again."""
     engine = make_engine(knowledge.settings)
     orchestrator = Orchestrator(engine, knowledge, Memory(knowledge.store, knowledge.encoder), knowledge.store, knowledge.settings)
+    experts = [expert.card.name for expert in engine.experts]
+    last = git("log", "-1", "--format=%h", "--", *MEASURED)
+    kept = Kept(REMEMBERED.with_name("-".join(["answers", last, engine.name, *experts]) + ".jsonl"), valid=not changed())
     try:
-        with Progress(console=console) as progress:
-            bar = progress.add_task("answering", total=sum(question.answerable for question in questions))
-            measured = await measure.answers(orchestrator, questions, lambda done: progress.update(bar, completed=done))
+        for question in told(questions, "answering", len(questions), console):
+            if question.answerable and question.id not in kept.answers:
+                kept.keep(await measure.answer(orchestrator, question))
     finally:
         await engine.aclose()
-    return {"engine": engine.name, "model": engine.model, "experts": [expert.card.name for expert in engine.experts], **measured}
+    given = [kept.answers[question.id] for question in questions if question.answerable]
+    kept.forget()
+    return {"engine": engine.name, "model": engine.model, "experts": experts, **measure.answers(given, questions)}
 
 
 def counted(questions: list[Question]) -> dict[str, int]:
@@ -124,16 +131,20 @@ def counted(questions: list[Question]) -> dict[str, int]:
     return {name: sum(map(group, questions)) for name, group in groups.items()}
 
 
+def git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=REPO, capture_output=True, text=True, timeout=30).stdout.strip()
+
+
+def changed() -> bool:
+    """Whether what is measured differs from what was committed last."""
+    return bool(git("status", "--porcelain", "--", *MEASURED))
+
+
 def record() -> dict[str, str]:
     """What a figure needs to be made again: the command, the commit, the machine, and the day."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=REPO, capture_output=True, text=True, timeout=30).stdout.strip()
-
-    changed = git("status", "--porcelain", "--", "capstone/assistant", "capstone/evaluation", "shared/hybridlab/rag", ":!*results.json")
     return {
         "command": " ".join([sys.argv[0] if sys.argv[0].startswith("assistant") else "assistant eval", *sys.argv[1:]]),
-        "commit": git("rev-parse", "HEAD") + (" with changes" if changed else ""),
+        "commit": git("rev-parse", "HEAD") + (" with changes" if changed() else ""),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
     }

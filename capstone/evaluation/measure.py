@@ -156,27 +156,37 @@ def extractive(found: Sequence[Evidence]) -> dict[str, Any]:
 # ---------------------------------------------------------------- answers, with the engine
 
 
-async def answers(orchestrator: Orchestrator, questions: Sequence[Question], seen: Callable[[int], None]) -> dict[str, Any]:
-    """Ask every answerable question as a user would; `seen` is called with how many are done."""
-    given: list[tuple[str, Question]] = []
-    firsts: list[float] = []
-    wholes: list[float] = []
-    answerable = [question for question in questions if question.answerable]
-    for done, question in enumerate(answerable, 1):
-        text, first, began, abstained = "", None, time.perf_counter(), False
-        async with aclosing(orchestrator.answer(STAFF, [Message("user", question.question)], Options(max_tokens=ANSWER_TOKENS))) as events:
-            async for event in events:
-                if isinstance(event, Delta):
-                    first = first or 1000 * (time.perf_counter() - began)
-                    text += event.text
-                elif isinstance(event, Done):
-                    abstained = event.abstained
-                elif not isinstance(event, Cited):
-                    raise TypeError(f"the orchestrator sent {event!r}, which is no event of an answer")
-        given.append(("" if abstained else text, question))
-        if not abstained and first is not None:
-            firsts.append(first)
-            wholes.append(1000 * (time.perf_counter() - began))
-        seen(done)
-    by_language = {language: quality([pair for pair in given if pair[1].language == language]) for language in ("en", "vi")}
-    return {"all": quality(given), **by_language, "first_token_milliseconds": timing(firsts), "answer_milliseconds": timing(wholes)}
+@dataclass(frozen=True)
+class Answered:
+    """What was said to a question (its id), nothing where the assistant abstained; milliseconds to the first word and to the last."""
+
+    question: str
+    text: str
+    first: float | None
+    whole: float | None
+
+
+async def answer(orchestrator: Orchestrator, question: Question) -> Answered:
+    """Ask as a user would."""
+    text, first, began, abstained = "", None, time.perf_counter(), False
+    async with aclosing(orchestrator.answer(STAFF, [Message("user", question.question)], Options(max_tokens=ANSWER_TOKENS))) as events:
+        async for event in events:
+            if isinstance(event, Delta):
+                first = first or 1000 * (time.perf_counter() - began)
+                text += event.text
+            elif isinstance(event, Done):
+                abstained = event.abstained
+            elif not isinstance(event, Cited):
+                raise TypeError(f"the orchestrator sent {event!r}, which is no event of an answer")
+    if abstained or first is None:
+        return Answered(question.id, "" if abstained else text, None, None)
+    return Answered(question.id, text, first, 1000 * (time.perf_counter() - began))
+
+
+def answers(given: Sequence[Answered], questions: Sequence[Question]) -> dict[str, Any]:
+    """What the engine's answers to these questions are worth, and how long they took."""
+    known = {question.id: question for question in questions}
+    pairs = [(one.text, known[one.question]) for one in given]
+    by_language = {language: quality([pair for pair in pairs if pair[1].language == language]) for language in ("en", "vi")}
+    times = {"first_token": [one.first for one in given if one.first], "answer": [one.whole for one in given if one.whole]}
+    return {"all": quality(pairs), **by_language, **{f"{name}_milliseconds": timing(taken) for name, taken in times.items()}}

@@ -4,6 +4,7 @@
 short strings, all of them to be found there. `also` lists further places (document, page) that state the same. `split`: what was
 tuned or calibrated has seen the calibration part only; every figure of record is of the test part. The test part has two parts of its own:
 the ids of the second have a 2 after their kind (`p2-en-001`), and nothing was asked of the assistant while they were written.
+`library.jsonl` has more calibration questions, about another library (documents.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Literal
 
 QUESTIONS = Path(__file__).with_name("questions.jsonl")
+OF_LIBRARY = QUESTIONS.with_name("library.jsonl")
+ALIKE = 0.5  # share of all their words that a calibration question and one of the test part may not have in common
 COPIED = 8  # words in a row that a question may not share with its page
 
 Place = tuple[str, int | str]
@@ -76,6 +79,12 @@ def problems(questions: list[Question], text_of: Callable[[str, int | str], str 
             elif shared := copied(question.question, text):
                 found.append(f"{question.id}: the question copies “{shared}” from page {page} of {document}.")
     return found
+
+
+def alike(one: str, other: str) -> float:
+    """The share of the words of two questions that both have."""
+    first, second = (set(re.findall(r"\w+", plain(question))) for question in (one, other))
+    return len(first & second) / max(1, len(first | second))
 
 
 def contains(text: str, answer: str) -> bool:

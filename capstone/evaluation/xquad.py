@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
-from hybridlab.exercise import sha256
 from hybridlab.rag.sentences import sentence_spans
 
-from capstone.evaluation.documents import REPO, NotFetched
+from capstone.evaluation.documents import REPO
+from capstone.evaluation.download import download
 from capstone.evaluation.invented import LANGUAGES, Pair
 from capstone.evaluation.questions import contains
 
@@ -33,22 +31,7 @@ LEFT = 0.25  # of a passage's characters that have to be left without its answer
 
 def fetch(folder: Path = FOLDER, source: str = SOURCE) -> list[Path]:
     """Download what is missing (1.5 MB). Raises NotFetched where that can't be done, or what comes is another file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, wanted in FILES.items():
-        path = folder / name
-        if path.is_file() and sha256(path) == wanted:
-            continue
-        draft = path.with_suffix(".tmp")
-        try:
-            with urlopen(f"{source}/{name}", timeout=60) as answer:
-                draft.write_bytes(answer.read())
-        except (URLError, TimeoutError) as error:
-            raise NotFetched(f"{name} could not be downloaded from {source} ({error}): put it into {folder} by hand.") from error
-        if (got := sha256(draft)) != wanted:
-            draft.unlink()
-            raise NotFetched(f"{source}/{name} has the SHA-256 {got}, and not {wanted}: it is another file, and was thrown away.")
-        draft.replace(path)
-    return [folder / name for name in FILES]
+    return download(FILES, source, folder)
 
 
 def make(files: list[Path], seed: int = 0) -> tuple[list[str], list[Pair]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -65,11 +66,40 @@ def test_a_question_that_can_stand_alone_does_not_lean(question: str) -> None:
 
 
 def test_it_is_looked_for_with_the_questions_that_it_leans_on() -> None:
-    assert whole_question("And in Hanoi?", said(HUE, "380.000 VND.")) == f"{HUE} and in Hanoi?"
-    earlier = said("Who is the chairwoman?", "Mai.", HUE, "380.000 VND.", "And in Hanoi?", "450.000 VND.")
-    assert whole_question("In Tokyo?", earlier) == f"{HUE} and in Hanoi? in Tokyo?"
-    assert whole_question("Hanoi?", said(HUE, "380.000 VND.")) == f"{HUE} Hanoi?"
+    assert whole_question("And by train?", said(HUE, "380.000 VND.")) == f"{HUE} and by train?"
+    earlier = said("Who is the chairwoman?", "Mai.", HUE, "380.000 VND.", "And by train?", "Nothing.")
+    assert whole_question("Why?", earlier) == f"{HUE} and by train? why?"
     assert whole_question("And in Hanoi?", []) == "And in Hanoi?"
+
+
+VIETNAMESE_HUE = "Công tác phí một ngày ở Huế là bao nhiêu?"
+
+
+@pytest.mark.parametrize(
+    ("follow_up", "earlier", "whole"),
+    [
+        ("And in Hanoi?", HUE, "What is the daily allowance in Hanoi?"),
+        ("Hanoi?", HUE, "What is the daily allowance in Hanoi?"),
+        ("What about Ho Chi Minh City?", HUE, "What is the daily allowance in Ho Chi Minh City?"),
+        ("Còn ở Hà Nội?", VIETNAMESE_HUE, "Công tác phí một ngày ở Hà Nội là bao nhiêu?"),
+        ("Vậy còn Sài Gòn thì sao?", VIETNAMESE_HUE, "Công tác phí một ngày ở Sài Gòn là bao nhiêu?"),
+        ("Còn ở Hà Nội?", unicodedata.normalize("NFD", VIETNAMESE_HUE), "Công tác phí một ngày ở Hà Nội là bao nhiêu?"),
+        ("Thế năm 2024 thì sao?", "Năm 2026 một chuyến taxi được trả bao nhiêu?", "Năm 2024 một chuyến taxi được trả bao nhiêu?"),
+        ("And in 2024?", "What could a taxi cost in Hanoi in 2026?", "What could a taxi cost in Hanoi in 2024?"),
+        ("And from Vinh?", "How far is it from Hue to Hanoi?", "How far is it from Vinh to Hanoi?"),
+        # not plain what stands for what, or nothing is named: both are looked for together
+        ("And Vinh?", "How far is it from Hue to Hanoi?", "How far is it from Hue to Hanoi? and Vinh?"),
+        ("And in 2024?", HUE, f"{HUE} and in 2024?"),
+        ("What about the hotel limit?", HUE, f"{HUE} what about the hotel limit?"),
+    ],
+)
+def test_a_name_takes_the_place_of_the_name_before(follow_up: str, earlier: str, whole: str) -> None:
+    assert whole_question(follow_up, said(earlier, "380.000 VND.")) == whole
+
+
+def test_names_follow_each_other_through_several_turns() -> None:
+    earlier = said(HUE, "380.000 VND.", "And in Hanoi?", "450.000 VND.")
+    assert whole_question("In Tokyo?", earlier) == "What is the daily allowance in Tokyo?"
 
 
 def test_only_so_many_questions_back() -> None:
@@ -95,7 +125,7 @@ def test_what_may_be_read_again_of_a_conversation() -> None:
 def test_a_refusal_is_not_read_again_but_its_question_can_be_leant_on() -> None:
     earlier = said("What is the daily allowance in Berlin?", say("no_evidence", "en"))
     assert read_again(earlier) == []
-    assert whole_question("And in Hue?", earlier) == "What is the daily allowance in Berlin? and in Hue?"
+    assert whole_question("And in Hue?", earlier) == HUE
 
 
 def test_what_is_read_again_is_short_and_the_newest() -> None:

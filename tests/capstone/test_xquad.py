@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hybridlab.exercise import sha256
 
 from capstone.evaluation import xquad
 from capstone.evaluation.documents import NotFetched
@@ -68,7 +69,7 @@ def test_another_file_is_refused_and_a_missing_one_says_what_to_do(files: list[P
 
 
 def test_what_is_downloaded_is_kept_and_taken_again(files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xquad, "FILES", {path.name: xquad.sha256(path) for path in files})
+    monkeypatch.setattr(xquad, "FILES", {path.name: sha256(path) for path in files})
     fetched = xquad.fetch(tmp_path / "into", tmp_path.as_uri())
     assert [path.read_bytes() for path in fetched] == [path.read_bytes() for path in files]
     for path in files:
