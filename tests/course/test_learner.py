@@ -15,6 +15,7 @@ from coursekit import grade, paths, promote
 from coursekit.catalogue import read_catalogue
 from coursekit.course import load_course
 from coursekit.fetch import fetch
+from coursekit.run import PAPERMILL
 from coursekit.runner import Runner
 
 COURSE = load_course()
@@ -85,7 +86,7 @@ def project_done(unit) -> dict[str, str]:
     environment.pop("HYBRIDLAB_MYLAB", None)
     notebook = folder / f"{unit.graded}.ipynb"
     done = subprocess.run(
-        [sys.executable, "-m", "papermill", str(notebook), str(folder / "run.ipynb"), "--cwd", str(folder), "--no-progress-bar"],
+        [sys.executable, *PAPERMILL, str(notebook), str(folder / "run.ipynb"), "--cwd", str(folder), "--no-progress-bar"],
         env=environment, capture_output=True, text=True, timeout=2 * unit.seconds + 60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -96,13 +97,16 @@ def project_done(unit) -> dict[str, str]:
     return environment
 
 
-def promoted(unit) -> None:
-    """A week solved in another style, graded at full points, and promoted."""
+def promoted(unit, **outcomes) -> None:
+    """A unit solved in another style, graded at full points, and promoted. `outcomes`: files that its notebook would have written."""
     fetch([unit])
+    folder = paths.WORKSPACE / unit.name
+    for name, made in outcomes.items():
+        shutil.copy(made, folder / f"{name}{made.suffix}")
     solve(unit, other_style(unit))
     report = grade.grade(unit)
     assert report.points == report.of, [r.text for r in report.results]
-    assert {o.state for o in promote.promote(unit, promote.graded_notebook(unit))} == {"promoted"}
+    assert {o.state for o in promote.promote(unit, promote.graded_notebook(unit), folder=folder)} == {"promoted"}
 
 
 def on_the_learners_library(code: str) -> str:
@@ -249,6 +253,33 @@ def test_the_learners_own_state_space_model_remembers():
     assert origins.strip() == "['learner']"
 
 
+READS_FAR = """
+import torch
+from hybridlab.exercise import REGISTRY
+from hybridlab.ssm.induction_heads import score_stream
+from hybridlab.ssm.long_context_models import trained
+from hybridlab.ssm.long_reader import LongReader
+from hybridlab.ssm.needle import handbook, needle_model, score_needles
+
+score = score_stream(trained("induction relu"), 4096, asked=32, seed=1)
+found = score_needles(LongReader.load().model, 4096, handbook(), texts=4, seed=1)
+rows = needle_model("relu", seed=0).layers[1].mixer.in_proj.weight[256:320]
+week12 = ("induction_text", "decay_penalty", "streaming", "mimetic", "needle")
+print(score.correct, found.correct >= 28, torch.equal(rows[:32], rows[32:]))
+print(sorted({entry.origin for symbol, entry in REGISTRY.items() if symbol.split(".")[2] in week12}))
+"""
+
+
+@pytest.mark.slow(seconds=60)
+@pytest.mark.timeout(900)
+def test_the_learners_own_parts_read_far_beyond_the_training():
+    """Week 12, promoted: texts, steps, reading, start and questions are the learner's; signs and needles are found at 4,096 tokens."""
+    promoted(COURSE.week("week12"))
+    numbers, origins = on_the_learners_library(READS_FAR).splitlines()
+    assert numbers == "32 True True"  # of 32 signs; at least 28 of 32 needles; B and C begin alike
+    assert origins == "['learner']"
+
+
 CORRECTS = """
 import torch
 from hybridlab.exercise import REGISTRY
@@ -299,6 +330,43 @@ def test_the_learners_own_recurrences_and_window_run_rwkv_and_jamba():
     gap, origins = on_the_learners_library(CORRECTS).splitlines()
     assert float(gap) < 1e-4
     assert origins == "['learner']"
+
+
+TUNES = """
+import torch
+from hybridlab.exercise import REGISTRY
+from hybridlab.llm.finetune import FinetuneConfig, finetune
+from hybridlab.llm.gguf import GGUFFile
+from hybridlab.llm.gguf_adapter import save_gguf_adapter
+from hybridlab.llm.instruction import IGNORE, Example
+from hybridlab.llm.lora import LoRAConfig, inject_lora
+from hybridlab.llm.shared_prefix import prefix_mask, prefix_rows
+from hybridlab.llm.tool_calls import Tool, read_call, write_call
+from transformers import LlamaConfig, LlamaForCausalLM
+
+torch.manual_seed(0)
+shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 32, "hidden_size": 16}
+model = LlamaForCausalLM(LlamaConfig(vocab_size=40, **shape))
+model.lm_head.weight.data.mul_(20)
+inject_lora(model, LoRAConfig(rank=4))
+group = [Example(torch.tensor([1, 2, 3, n, 9 + n]), torch.tensor([IGNORE] * 4 + [9 + n])) for n in (4, 5, 6)]
+run = finetune(model, prefix_rows([group]), FinetuneConfig(steps=30, lr=3e-2), mask=prefix_mask, progress=False)
+assert run.losses[-1] < run.losses[0] / 4
+assert len(GGUFFile(save_gguf_adapter(model, "{file}")).tensors) == 2 * 2 * 7
+assert read_call(write_call("stop", {}), [Tool("stop", "stops", ())]) == ("stop", {})
+rooms = ("lora", "instruction", "packing", "finetune", "shared_prefix", "gguf_adapter", "tool_calls")
+print(sorted({entry.origin for symbol, entry in REGISTRY.items() if symbol.split(".")[2] in rooms}))
+"""
+
+
+@pytest.mark.slow(seconds=60)
+@pytest.mark.timeout(600)
+def test_the_learners_own_parts_tune_and_export_a_chatbot(weeks_done, tmp_path):
+    """Week 6 and month 2's project, promoted: what tunes, lays out, exports and reads is the learner's. The adapter that is graded
+    beside the project's notebook is the recorded one: training it anew would take minutes."""
+    promoted(COURSE.week("week06"))
+    promoted(COURSE.week("month02_project"), chatbot=paths.REPO / "months" / "02_llm" / "project" / "expert" / "sources.gguf")
+    assert on_the_learners_library(TUNES.replace("{file}", str(tmp_path / "mine.gguf"))).strip() == "['learner']"
 
 
 BY_HEART = """def softmax(scores, dim=-1):

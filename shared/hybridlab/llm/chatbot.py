@@ -16,18 +16,20 @@ from typing import TYPE_CHECKING
 
 from hybridlab.llm.chatbot_data import Case, Group
 from hybridlab.llm.embedded import EmbeddedModel
+from hybridlab.llm.expert import Card, sha256
 from hybridlab.llm.finetune import FinetuneConfig
 from hybridlab.llm.grounded_prompt import grounded_messages
 from hybridlab.llm.instruction import Message, dialogue_example
 from hybridlab.llm.lora import ALL_LINEAR, ATTENTION, LoRAConfig
 from hybridlab.llm.packing import PackedRows
 from hybridlab.llm.shared_prefix import prefix_rows
+from hybridlab.llm.smollm2 import gguf_path
 from hybridlab.llm.tool_calls import call_grammar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-GROUPS = 70  # of training questions; each is one row, and one step
+GROUPS = 68  # of training questions; each is one row, and one step
 FIRST_BLOCK = 10  # the adapters' first: below it nothing learns, so nothing has to be kept for the way back
 LONGEST = 1200  # tokens of an example
 SOURCES_LONGEST = 6000  # characters of a file of sources: what the context holds, with room for the answer
@@ -54,6 +56,12 @@ def held_out_answer(model: EmbeddedModel, case: Case, adapter: int | None = None
     """What the model says to a case: about sources freely, where tools are offered within their grammar."""
     grammar = call_grammar(case.tools) if case.tools else None
     return model.answer(case.prompt, adapter=adapter, max_tokens=64, grammar=grammar)
+
+
+def chatbot_card(made: str) -> Card:
+    """The card of an adapter for answers from sources, upon the packaged model. `made` says how it was trained."""
+    base = gguf_path()
+    return Card(name="sources", use="sources", base=base.stem, base_sha256=sha256(base), licence="Apache-2.0", made=made)
 
 
 def paragraphs(path: Path) -> list[str]:

@@ -4,7 +4,8 @@ Three abilities, in English (SmolLM2 hardly knows another language):
 
     answer    the sources hold it: the sentence (or the table's row) that answers, word for word, and its number
     abstain   the sources tell of other things than the one that is asked about: the assistant's own sentence for it
-    tool      a request, and tools: one call in JSON; or, where none fits, a sentence that says so
+    tool      a request, and tools: one call in JSON; or, where none fits, a sentence that says so. What a tool does is said with a
+              word that the request for it uses, too, and all values are short strings out of the request: they are copied
 
 Cases come in groups: one prompt's beginning (the sources, or the tools), and several questions about it. The two parts share no
 name, value, sentence pattern or question pattern, and in the test part about half of the questions are about attributes (or tools)
@@ -28,6 +29,8 @@ from hybridlab.llm.tool_calls import NO_TOOL, Tool, tool_messages, write_call
 Part = Literal["train", "test"]
 Ability = Literal["answer", "abstain", "tool"]
 SOURCES = 3
+FACTS = 3  # of a source: more than one, so that the right source is not yet the right sentence
+OFFERED = 3  # tools, and as many requests that one of them fits as that none does
 TABLES = 0.25  # of the groups about sources: one of the sources is a table
 TWINS = 0.5  # of them: the second source says of another thing what the first says of its own
 FILLED = 0.3  # of the sources: they say something besides that nobody asks for
@@ -62,14 +65,14 @@ def material() -> dict[str, Any]:
 
 
 def make_groups(groups: int, *, part: Part, seed: int = 0) -> list[Group]:
-    """`groups` groups of four to seven cases each, every third about tools. The same seed gives the same cases.
+    """`groups` groups of six or seven cases each, every second about tools. The same seed gives the same cases.
 
     Raises ValueError where `groups` is below 1: there would be nothing to learn.
     """
     if groups < 1:
         raise ValueError(f"groups must be at least 1, got {groups}: the training set would be empty")
     chance = random.Random(f"{part} {seed}")
-    return [(_tools if number % 3 == 2 else _sources)(chance, part) for number in range(groups)]
+    return [(_tools if number % 2 else _sources)(chance, part) for number in range(groups)]
 
 
 # ---------------------------------------------------------------- answering and abstaining
@@ -127,16 +130,18 @@ def _kinds(part: Part) -> list[dict[str, Any]]:
 
 
 def _subjects(part: Part) -> list[str]:
-    """What a source can be about: things of which several attributes are known."""
+    """What a source can be about: things of which enough attributes are known."""
     kinds = [kind["s"] for kind in _kinds(part)]
-    return sorted(about for about in set(kinds) if kinds.count(about) > 1)
+    return sorted(about for about in set(kinds) if kinds.count(about) >= FACTS)
 
 
 def _attributes(chance: random.Random, part: Part, about: str) -> list[dict[str, Any]]:
-    """Two attributes of a kind of thing; in the test one of them is new, where there is one."""
+    """Three attributes of a kind of thing; in the test at least one of them is new."""
     unseen = material()["facts"]["test"]
     kinds = [kind for kind in _kinds(part) if kind["s"] == about]
-    return sorted(chance.sample(kinds, len(kinds)), key=lambda kind: kind not in unseen)[:2]
+    kinds = chance.sample(kinds, len(kinds))
+    first = next((kind for kind in kinds if kind in unseen), None)
+    return sorted(kinds, key=lambda kind: kind is not first)[:FACTS]
 
 
 def _wordings(part: Part, about: dict[str, Any], key: str) -> Sequence[str]:
@@ -180,27 +185,30 @@ def _case(ability: Ability, question: str, texts: Sequence[str], answer: str, go
 
 
 def _tools(chance: random.Random, part: Part) -> Group:
-    """Three tools; a request for each, one for a tool that is not offered, and one that no tool could fulfil."""
+    """Three tools; a request for each, two for tools that are not offered and take the same kinds of values, and one for none at all."""
     known = material()["tools"]
-    drawn = chance.sample(known["train"], 4) if part == "train" else chance.sample(known["train"], 2) + chance.sample(known["test"], 2)
-    *offered, missing = chance.sample(drawn, 4)
+    drawn = chance.sample(known["train"], OFFERED if part == "train" else 2) + (chance.sample(known["test"], 2) if part == "test" else [])
+    offered = chance.sample(drawn, OFFERED)
     tools = tuple(Tool(tool["name"], tool["does"], tuple(tool["arguments"])) for tool in offered)
+    kinds = {kind for tool in offered for kind in tool["arguments"].values()}
+    others = [tool for tool in known["train"] + (known["test"] if part == "test" else []) if tool not in offered]
+    alike = sorted(chance.sample(others, len(others)), key=lambda tool: not kinds & set(tool["arguments"].values()))
     cases = []
     for tool in offered:
         request, values = _request(chance, part, tool)
         call = write_call(tool["name"], values)
         cases.append(Case("tool", tuple(tool_messages(request, tools)), call, call, tools))
-    for request in (_request(chance, part, missing)[0], chance.choice(known["other"][part])):
+    unfit = [_request(chance, part, tool)[0] for tool in alike[: OFFERED - 1]]
+    for request in (*unfit, chance.choice(known["other"][part])):
         cases.append(Case("tool", tuple(tool_messages(request, tools)), NO_TOOL, "", tools))
     return tuple(chance.sample(cases, len(cases)))
 
 
-def _request(chance: random.Random, part: Part, tool: dict[str, Any]) -> tuple[str, dict[str, str | int]]:
-    """A request for a tool in words, and its arguments' values."""
+def _request(chance: random.Random, part: Part, tool: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """A request for a tool in words, and its arguments' values, as the request says them."""
     used: set[str] = set()
     said = {name: _value(chance, kind, part, used) for name, kind in tool["arguments"].items()}
-    request = _capital(chance.choice(_wordings(part, tool, "says")).format(**said))
-    return request, {name: int(said[name]) if kind == "count" else said[name] for name, kind in tool["arguments"].items()}
+    return _capital(chance.choice(_wordings(part, tool, "says")).format(**said)), said
 
 
 # ---------------------------------------------------------------- names and values
@@ -214,6 +222,7 @@ UNITS = {  # the smallest and the largest number, and what stands behind it
     "weight": (20, 950, " grams"),
     "distance": (3, 90, " kilometres"),
     "count": (4, 240, ""),
+    "few": (2, 30, ""),
     "phone": (1000, 9900, ""),
     "year": (1960, 2024, ""),
 }
