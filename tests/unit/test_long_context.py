@@ -1,10 +1,13 @@
-"""What reading far beyond the training stands on: what is left of a token, and reading in pieces."""
+"""What reading far beyond the training stands on: what is left of a token, reading in pieces, and the models that are shipped."""
 
 import pytest
 import torch
 from hybridlab.ssm.decay_penalty import fading, survival, watch_decay
-from hybridlab.ssm.induction_heads import induction_mamba
+from hybridlab.ssm.induction_heads import induction_mamba, score_stream, score_whole
+from hybridlab.ssm.long_context_models import MODELS, trained
+from hybridlab.ssm.long_reader import LongReader
 from hybridlab.ssm.mamba_config import step_size
+from hybridlab.ssm.needle import handbook, score_needles
 from hybridlab.ssm.streaming import read_stream
 
 
@@ -52,3 +55,32 @@ def test_a_stream_is_read_as_the_whole_text_is_and_takes_pieces_one_by_one():
     assert handed == [100, 0, 1, 199]
     with pytest.raises(ValueError, match="no token"):
         read_stream(model, iter([text[:, :0]]))
+
+
+def test_every_shipped_model_loads_and_an_unknown_one_is_refused():
+    for name in MODELS:
+        model = trained(name)
+        assert not model.training
+        assert model.lm_head.weight is (model.embeddings if hasattr(model, "embeddings") else model.embed_tokens).weight
+    with pytest.raises(ValueError, match="no model 'needle'"):
+        trained("needle")
+
+
+@pytest.mark.slow(seconds=25)
+def test_shipped_models_hold_or_fade_as_the_lesson_says():
+    assert score_stream(trained("induction relu"), 2**15, asked=16, seed=3).correct == 16
+    assert score_stream(trained("induction softplus"), 256, asked=100, seed=3).correct >= 97
+    assert score_stream(trained("induction softplus"), 2**14, asked=16, seed=3).correct <= 8
+    assert score_whole(trained("induction rotary"), 256, asked=64, seed=3).correct >= 60
+    assert score_whole(trained("induction rotary"), 2048, asked=16, seed=3).correct <= 8
+    assert score_whole(trained("induction sinusoidal"), 64, asked=64, seed=3).correct >= 35  # not trained to its end; guessing: 4
+    assert score_whole(trained("induction sinusoidal"), 2048, asked=16, seed=3).correct <= 8
+
+
+@pytest.mark.slow(seconds=15)
+def test_of_two_models_trained_alike_the_one_with_relu_steps_finds_needles_at_65536_tokens():
+    relu, softplus = LongReader.load().model, trained("needle softplus")
+    near = score_needles(softplus, 256, handbook(), texts=8, seed=3)
+    assert near.correct >= 58  # of 64: it has learned the task
+    assert score_needles(relu, 2**16, handbook(), texts=2, seed=3).correct >= 15
+    assert score_needles(softplus, 2**16, handbook(), texts=2, seed=3).correct <= 8
