@@ -223,7 +223,7 @@ print(f"{length:,} tokens in {seconds:.1f} s, {length / seconds:,.0f} tokens a s
 # **Why.** Mamba-2's scan is linear attention with decays: C asks, B is the key, x the value. A new layer has random B and C that have nothing to do with each other, and hundreds of steps pass before it finds that asking should
 # resemble writing. Trockman et al. (2410.11135) *begin* there. This exercise goes a little further: the layer also writes each value under the key that stands before it.
 #
-# **What is asked**, in place, with `inner` = d_inner and `states` = n_groups · d_state
+# **What is asked**, in place. `mixer.config` has `d_inner`, `n_groups`, `d_state` and `d_conv`; below, `inner` is d_inner and `states` is n_groups · d_state
 #
 # | | |
 # | --- | --- |
