@@ -23,7 +23,8 @@ from rich.console import Console
 PAGE = Path(__file__).parents[1] / "docs" / "long_context.md"
 BEGIN, END = "<!-- induction: written by scripts/measure_induction.py -->\n", "<!-- /induction -->\n"
 ROUND, TOKENS = 64, 2**21  # a round has so many texts at most, and tokens
-# name: how many texts up to which length; the paper's figures are steps of 1/256
+HEADS = ("Mamba-2, relu and price", "Mamba-2, softplus", "Transformer, rotary", "Transformer, absolute")
+# in the same order: how many texts up to which length; the paper's figures are steps of 1/256
 PLAN: dict[str, tuple[tuple[int, int], ...]] = {
     "induction relu": ((256, 2**14), (64, 2**17), (32, 2**18), (16, 2**19), (8, 2**20)),
     "induction softplus": ((256, 2**12), (64, 2**14)),
@@ -64,7 +65,7 @@ def table() -> str:
     """Lengths downwards, models across: right of asked, and the paper's accuracies beside them."""
     ours = {name: {one.length: one for one in recorded(name)} for name in PLAN}
     paper = ("Mamba, 74K", "MHA-RoPE, 137K", "MHA-Abs, 137K")
-    heads = ["tokens", *(name.removeprefix("induction ") for name in PLAN), *(f"paper: {name}" for name in paper)]
+    heads = ["tokens", *HEADS, *(f"paper: {name}" for name in paper)]
     lines = ["| " + " | ".join(heads) + " |", "| ---: " * len(heads) + "|"]
     for place, length in enumerate(PAPER_LENGTHS):
         scores = [ours[name].get(length) for name in PLAN]
