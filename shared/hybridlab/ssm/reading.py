@@ -15,7 +15,7 @@ is not hidden.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,18 +83,18 @@ class Marker:
         return Mark(start + i, self._bytes + len(ahead), line, text, kind, key, value, earlier, score)
 
 
-def read_file(path: str | os.PathLike, reader: LongReader, *, encoding: str = "utf-8-sig") -> Iterator[Progress | Mark]:
-    """Read a file to its end; gives each mark as it is found, and Progress after every 64 KiB.
+def read_file(source: str | os.PathLike | Iterable[str], reader: LongReader, *, encoding: str = "utf-8-sig") -> Iterator[Progress | Mark]:
+    """Read a file (a path) or pieces of text to the end; gives each mark as it is found, and Progress after every 64 KiB, or each piece.
 
-    The reader carries on from whatever it has read before, and has the file's state afterwards: ask it, save it. Whoever stops in between
-    has read as far as the last Progress, and can go on with `reader.resume(path)`.
+    The reader carries on from whatever it has read before, and has the text's state afterwards: ask it, save it. Whoever stops in between
+    has read as far as the last Progress, and can go on with a file by `reader.resume(path)`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ReadError: binary, another or an unknown encoding, with the place; the reader then is as it was before.
     """
     marker, chunks = Marker(reader), []
-    for progress in reader.stream(path, encoding=encoding, observe=chunks.append):
+    for progress in reader.stream(source, encoding=encoding, observe=chunks.append):
         for chunk in chunks:
             yield from marker.marks(chunk)
         chunks.clear()
@@ -103,8 +103,12 @@ def read_file(path: str | os.PathLike, reader: LongReader, *, encoding: str = "u
         yield from marker.marks(chunk)
 
 
+def named_keys(question: str) -> list[str]:
+    """The keys that a question names, each once, in its order."""
+    return [word for word in dict.fromkeys(re.findall(r"\w+", question.lower())) if word in KEYS]
+
+
 def answer_question(reader: LongReader, question: str) -> list[Answer]:
     """What the state knows of the keys that a question names, in its order; all that was found where it names none."""
-    named = [word for word in dict.fromkeys(re.findall(r"\w+", question.lower())) if word in KEYS]
     answers = {answer.key: answer for answer in reader.answers()}
-    return [answers[key] for key in named] or [answer for answer in answers.values() if answer.value is not None]
+    return [answers[key] for key in named_keys(question)] or [answer for answer in answers.values() if answer.value is not None]
