@@ -1,4 +1,4 @@
-"""The `assistant` command: serve, ingest, ask, eval, keys, export, delete-user."""
+"""The `assistant` command: serve, ingest, read, ask, eval, keys, export, delete-user."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import json
 import socket
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from hybridlab.runtime import prepare_environment
@@ -20,6 +21,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from assistant.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from assistant.knowledge.service import Knowledge
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Questions of documents, answered with their sources."
@@ -91,35 +95,62 @@ def serve(
 @in_one_line
 def ingest(paths: Annotated[list[Path], typer.Argument(help="files, or folders of files")], user: User = "local") -> None:
     """Read documents into a user's knowledge, and wait until they are found by meaning. (With the service running, use its page or API.)"""
-    from assistant.knowledge.service import Knowledge
-    from assistant.store import Store, StoreError
+    from assistant.store import StoreError
 
     files = [f for path in paths for f in (sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path])]
     if gone := [str(f) for f in files if not f.is_file()]:
         raise StoreError(f"{', '.join(gone)} not found: check the path.")
-    chosen = settings()
-    store = Store(chosen.database)
+    with working(user) as knowledge:
+        added = []
+        for path in files:
+            with path.open("rb") as stream:
+                added.append(knowledge.add(user, path.name, stream).id)
+        try:
+            with Progress(console=out) as progress:
+                bar = progress.add_task("reading and embedding", total=1.0)
+                while not knowledge.wait(0.5):
+                    states = [d for d in knowledge.documents(user) if d.id in added]
+                    progress.update(bar, completed=sum(share(d) for d in states) / max(1, len(states)))
+                progress.update(bar, completed=1.0)
+        except KeyboardInterrupt:
+            out.print("Interrupted: what was read is kept; `assistant serve` or another `assistant ingest` goes on.")
+        for document in knowledge.documents(user):
+            if document.id in added:
+                out.print(f"{document.name}: {document.state}, {document.pages} pages {document.error}", markup=False)
+
+
+@app.command()
+@in_one_line
+def read(
+    path: Annotated[Path, typer.Argument(help="a file of any length")],
+    question: Annotated[str, typer.Option(help="keys that are asked for; empty: all that is found")] = "",
+    user: User = "local",
+) -> None:
+    """Store a file, and stream it through the long reader in memory of one size. Ctrl-C ends it. (With the service running, use its page or
+    API.)"""
+    from assistant.read_aloud import read_aloud
+
+    with working(user) as knowledge:
+        try:
+            read_aloud(knowledge, user, path, question, out)
+        except KeyboardInterrupt:
+            out.print("Interrupted: the file is stored; another `assistant read` begins anew.")
+
+
+@contextmanager
+def working(user: str) -> Iterator[Knowledge]:
+    """A user's knowledge, with its worker at work."""
+    from assistant.knowledge.service import Knowledge
+    from assistant.store import Store
+
+    store = Store(settings().database)
     store.keys.ensure_user(user)
-    knowledge = Knowledge(store, encoder(), chosen)
+    knowledge = Knowledge(store, encoder(), settings())
     knowledge.start()
-    added = []
-    for path in files:
-        with path.open("rb") as stream:
-            added.append(knowledge.add(user, path.name, stream).id)
     try:
-        with Progress(console=out) as progress:
-            bar = progress.add_task("reading and embedding", total=1.0)
-            while not knowledge.wait(0.5):
-                states = [d for d in knowledge.documents(user) if d.id in added]
-                progress.update(bar, completed=sum(share(d) for d in states) / max(1, len(states)))
-            progress.update(bar, completed=1.0)
-    except KeyboardInterrupt:
-        out.print("Interrupted: what was read is kept; `assistant serve` or another `assistant ingest` goes on.")
+        yield knowledge
     finally:
         knowledge.close()
-    for document in knowledge.documents(user):
-        if document.id in added:
-            out.print(f"{document.name}: {document.state}, {document.pages} pages {document.error}", markup=False)
 
 
 def share(document) -> float:

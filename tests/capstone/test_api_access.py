@@ -32,6 +32,7 @@ ROUTES = [
     ("GET", "/v1/documents/x"),
     ("GET", "/v1/documents/x/pages/0"),
     ("DELETE", "/v1/documents/x"),
+    ("POST", "/v1/documents/x/reading"),
     ("POST", "/v1/search"),
     ("POST", "/v1/conversations"),
     ("GET", "/v1/conversations"),
@@ -83,6 +84,7 @@ def test_a_key_sees_only_its_own(assistant, question):
             ("GET", f"/v1/documents/{hers}"),
             ("GET", f"/v1/documents/{hers}/pages/0"),
             ("DELETE", f"/v1/documents/{hers}"),
+            ("POST", f"/v1/documents/{hers}/reading"),
             ("GET", f"/v1/conversations/{talk}"),
             ("DELETE", f"/v1/conversations/{talk}"),
         ):

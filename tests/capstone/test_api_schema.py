@@ -84,9 +84,10 @@ def test_a_body_that_is_no_request_is_a_4xx_in_openais_form(assistant, path, bod
 
 @pytest.mark.parametrize("text", ["leave\0?", "\0", "\u202e\ufeff", "a" * 4000, "\U0001f600" * 500, '" OR 1=1 --', '* NEAR( AND "', "%_'"])
 def test_any_text_is_a_question(assistant, text):
-    assistant.upload()
+    document = assistant.upload()
     with assistant.client() as client:
         assert client.post("/v1/search", json={"query": text}).status_code == 200
+        assert client.post(f"/v1/documents/{document}/reading", json={"question": text}).text.endswith("data: [DONE]\n\n")
         assert client.post("/v1/conversations", json={"title": text[:200]}).status_code == 201
         assert client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": text}]}).status_code == 200
 

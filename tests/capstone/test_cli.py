@@ -91,3 +91,32 @@ def test_delete_user_waits_for_the_service_to_end(home, assistant, monkeypatch):
     assert "end it first" in run("delete-user", "local", "--yes", status=1)
     with assistant.client() as client:
         assert client.get("/v1/documents").status_code == 200
+
+
+@pytest.mark.slow(seconds=4)
+def test_read_marks_what_was_planted_and_says_what_search_alone_finds(home, tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text("amber -> 42\n" + "It is late.\n" * 300 + "amber -> 42\nraven -> 07\n" + "It is late.\n" * 30)
+    told = run("read", path)
+    for line in (
+        "part 1, character 0: new amber -> 42",
+        "repeated amber -> 42",
+        "new raven -> 07",
+        "2 times, 3,6",
+        "search alone: 42",
+        "search alone: 07",
+        "tokens",
+    ):
+        assert line in told
+    told = run("read", path, "--question", "What of raven and cedar?")
+    assert "cedar: nothing; search alone: nothing" in told
+    assert "amber: " not in told
+    (tmp_path / "b.txt").write_bytes(b"MZ\0\0" * 50)
+    assert "b.txt has no text to read. The" in run("read", tmp_path / "b.txt", status=1)
+    assert "c.txt: No such file" in run("read", tmp_path / "c.txt", status=1)
+    monkeypatch.setattr("assistant.read_aloud.read_document", interrupted)
+    assert "Interrupted: the file is stored" in run("read", path)
+
+
+def interrupted(*of):
+    raise KeyboardInterrupt

@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
-from assistant.api import chat, conversations, documents, errors, memories, system
+from assistant.api import chat, conversations, documents, errors, memories, readings, system
 from assistant.api.access import BodyLimit, SafeHeaders
 from assistant.api.metrics import Measured
 from assistant.api.service import Service, open_service
@@ -43,7 +43,7 @@ def make_app(settings: Settings, opened: Callable[[], Service] | None = None) ->
         redoc_url=None,
     )
     errors.install(app)
-    for room in (chat, documents, conversations, memories, system):
+    for room in (chat, documents, readings, conversations, memories, system):
         app.include_router(room.router)
     app.add_middleware(BodyLimit, json_bytes=settings.body_bytes, upload_bytes=settings.upload_bytes)
     app.add_middleware(SafeHeaders)

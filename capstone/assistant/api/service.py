@@ -12,6 +12,7 @@ from fastapi import Request
 
 from assistant.engines import make_engine
 from assistant.engines.queue import Queued
+from assistant.knowledge.desk import Desk
 from assistant.knowledge.service import Knowledge
 from assistant.memory.service import Memory
 from assistant.orchestrator import Orchestrator
@@ -34,6 +35,7 @@ class Service:
     orchestrator: Orchestrator
     rates: RateLimit
     local_key: str
+    desk: Desk
 
     async def aclose(self) -> None:
         self.knowledge.close()
@@ -64,7 +66,7 @@ def open_service(settings: Settings, engine: Queued | None = None, encoder: Any 
     memory.start()
     orchestrator = Orchestrator(engine, knowledge, memory, store, settings)
     rates = RateLimit(settings.requests_per_minute)
-    return Service(settings, store, engine, knowledge, memory, orchestrator, rates, local_key(store, settings))
+    return Service(settings, store, engine, knowledge, memory, orchestrator, rates, local_key(store, settings), Desk())
 
 
 def local_key(store: Store, settings: Settings) -> str:

@@ -147,6 +147,11 @@ class Documents:
         hidden = tuple((start, end) for start, end in json.loads(row["hidden"]))
         return StoredPage(row["ordinal"], row["number"], tuple(json.loads(row["heading"])), row["text"], hidden)
 
+    def characters(self, owner: str, document: str) -> int:
+        """Of all its pages together; 0 where the owner has no such document."""
+        sizes = "SELECT coalesce(sum(length(text)), 0) FROM pages JOIN documents ON documents.id = document WHERE owner = ? AND id = ?"
+        return self.database.connection.execute(sizes, (owner, document)).fetchone()[0]
+
     def delete(self, owner: str, document: str) -> Gone:
         """Delete a document with its pages, chunks, words, embeddings, jobs, and its quotes in kept answers; the bytes are overwritten
         on disk. Raises KeyError where the owner has no such document."""
