@@ -58,22 +58,22 @@ export async function upload(file, progress, signal) {
   });
 }
 
-// Yields the parsed chunks of an answer as they come. An answer that ends without its last word was cut off: Problem "cut".
-export async function* answer(body, signal) {
-  const response = await call("POST", "v1/chat/completions", { ...body, stream: true }, { signal, raw: true });
+// Yields the parsed events of a stream as they come. One that ends without its last word was cut off: Problem "cut".
+export async function* events(path, body, signal) {
+  const response = await call("POST", path, body, { signal, raw: true });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read().catch((error) => Promise.reject(named(error)));
     if (done) throw new Problem("cut");
-    const events = (rest + value).split("\n\n");
-    rest = events.pop();
-    for (const event of events) {
-      const data = event.replace(/^data: /, "");
+    const parts = (rest + value).split("\n\n");
+    rest = parts.pop();
+    for (const part of parts) {
+      const data = part.replace(/^data: /, "");
       if (data === "[DONE]") return;
-      const chunk = JSON.parse(data);
-      if (chunk.error) throw problemOf(0, chunk);
-      yield chunk;
+      const event = JSON.parse(data);
+      if (event.error) throw problemOf(0, event);
+      yield event;
     }
   }
 }

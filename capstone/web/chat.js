@@ -1,6 +1,6 @@
 // One conversation: ask, stream, stop; and whatever happens, what was typed is not lost.
 import { addressOf } from "./address.js";
-import { answer, call, limits } from "./api.js";
+import { call, events, limits } from "./api.js";
 import { announce, byId, make, notice, quiet } from "./dom.js";
 import { directionOf, text, tongueOf } from "./language.js";
 import { bubble, fill, following, note, reveal, sources, toEnd, welcome } from "./messages.js";
@@ -135,7 +135,8 @@ async function ask(question) {
   const notes = [];
   try {
     await begun(question, signal);
-    for await (const chunk of answer({ messages: [{ role: "user", content: question }], conversation }, signal)) hear(heard, chunk, body);
+    const asks = { messages: [{ role: "user", content: question }], conversation, stream: true };
+    for await (const chunk of events("v1/chat/completions", asks, signal)) hear(heard, chunk, body);
     if (heard.finish === "length") notes.push("note_length");
   } catch (problem) {
     const stopped = problem.name === "AbortError";

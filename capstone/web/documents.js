@@ -4,6 +4,7 @@ import { announce, byId, keep, make, notice } from "./dom.js";
 import { knows, text } from "./language.js";
 import { forget } from "./messages.js";
 import { complain, sentenceOf } from "./problems.js";
+import * as reading from "./reading.js";
 
 const LOOK = 2000; // milliseconds between two looks at a document that is being read
 const WAITING = new Set(["offline", "invalid_api_key"]); // what another try mends once the assistant is back, or has its key
@@ -59,12 +60,14 @@ function flagsOf(warnings) {
   });
 }
 
+const hasText = (one) => one.state === "searchable" || one.state === "ready";
 const isDone = (one) => one.state === "ready" || one.state === "failed" || Boolean(one.error);
 
 function rowOf(one) {
   const share = isDone(one) ? 1 : one.state === "received" ? null : one.progress;
   const label = text("remove_named", { name: one.name });
-  return { key: one.id, name: one.name, state: stateOf(one), share, bad: Boolean(one.error), flags: flagsOf(one.warnings), label, remove: () => removeOne(one) };
+  const read = hasText(one) ? () => reading.open(one) : null;
+  return { key: one.id, name: one.name, state: stateOf(one), share, bad: Boolean(one.error), flags: flagsOf(one.warnings), label, remove: () => removeOne(one), read };
 }
 
 function rowOfUpload(one) {
@@ -84,12 +87,13 @@ function build() {
     state: make("span", { className: "state" }),
     bar: make("progress", { max: 1 }),
     retry: make("button", { className: "quiet retry", type: "button", says: "retry" }),
+    read: make("button", { className: "quiet read", type: "button", says: "read_this" }),
     flags: make("ul", { className: "flags" }),
   };
   return Object.assign(make("li", {}, ...Object.values(parts)), { parts });
 }
 
-function update(row, { name, state, share, bad, flags, label, remove, retry }) {
+function update(row, { name, state, share, bad, flags, label, remove, retry, read }) {
   const { parts } = row;
   row.classList.toggle("bad", bad);
   Object.assign(parts.name, { textContent: name, title: name });
@@ -101,6 +105,8 @@ function update(row, { name, state, share, bad, flags, label, remove, retry }) {
   else parts.bar.value = share;
   parts.retry.hidden = !retry;
   Object.assign(parts.retry, { onclick: retry, ariaLabel: text("retry_named", { name }) });
+  parts.read.hidden = !read;
+  Object.assign(parts.read, { onclick: read, ariaLabel: text("read_named", { name }), ariaHasPopup: "dialog" });
   parts.flags.hidden = !flags.length;
   const shown = [...parts.flags.children].map((flag) => flag.lastChild.textContent);
   if (flags.join() === shown.join()) return;

@@ -7,6 +7,7 @@ import * as documents from "./documents.js";
 import { language, speak } from "./language.js";
 import * as memory from "./memory.js";
 import * as problems from "./problems.js";
+import * as reading from "./reading.js";
 
 // ---- the address names the conversation
 
@@ -14,6 +15,7 @@ function route() {
   menu(false);
   byId("viewer").close();
   memory.close();
+  reading.close();
   const { conversation, turn } = placeInAddress();
   if (conversation && turn) chat.openTurn(conversation, turn);
   else if (conversation && conversation !== chat.current()) chat.open(conversation);
@@ -83,6 +85,7 @@ chat.listen();
 documents.listen();
 memory.listen();
 problems.listen();
+reading.listen();
 addEventListener("assistant-back", () => {
   documents.resume();
   if (chat.current()) conversations.refresh();

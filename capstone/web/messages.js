@@ -59,7 +59,7 @@ export function sources(article, citations) {
 function source(citation) {
   const open = isTurn(citation) ? link(citation) : make("button", { className: "source", type: "button", onclick: () => openCitation(citation) });
   open.append(heading(citation), make("q", { dir: "auto", lang: tongueOf(citation.quote), textContent: citation.quote }));
-  if (citation.suspicious) open.append(warningOf(citation));
+  if (citation.suspicious) open.append(warningOf());
   return open;
 }
 
@@ -75,7 +75,7 @@ function link(citation) {
 const heading = (citation) => make("span", { className: "place" }, make("span", { className: "number", textContent: citation.number }), make("span", { says: () => placeOf(citation) }));
 
 // In words, with a sign beside them.
-const warningOf = () => make("span", { className: "suspicious" }, make("span", { ariaHidden: "true", textContent: "⚠ " }), make("span", { says: "suspicious" }));
+export const warningOf = () => make("span", { className: "suspicious" }, make("span", { ariaHidden: "true", textContent: "⚠ " }), make("span", { says: "suspicious" }));
 
 const lost = (citation) => make("div", { className: "source gone" }, heading(citation), make("span", { says: isTurn(citation) ? "turn_gone" : "source_gone" }));
 
