@@ -12,10 +12,10 @@
 # * save a state, and go on in another process as if nothing had happened, bit for bit;
 # * say what such a state has found, how sure it is, and when it should not be believed.
 #
-# **Time:** about 3 hours. The notebook itself runs in less than 270 s on two CPU cores. · **You need:** weeks 9 to 11. Your promoted parts
+# **Time:** about 3 hours. The notebook itself runs in less than 270 s on two CPU cores. · **You need:** weeks 9 to 12. Your promoted parts
 # are used; where you have none, the course's own take their place.
 #
-# **Saturdays:** exercise 1 after week 10, exercise 2 and the rest after week 11.
+# **Saturdays:** exercise 1 after week 10, exercise 2 after week 11, the rest after week 12.
 #
 # **Graded:** three exercises. The last one also opens the state that this notebook's reading has left, in a new process, and asks it.
 
