@@ -16,11 +16,13 @@ from assistant import orchestrator as room
 from assistant.engines.base import Message, Piece, Usage
 from assistant.knowledge.quotes import Citation
 from assistant.knowledge.service import Knowledge
-from assistant.knowledge.suspicion import instructions, is_suspicious
+from assistant.knowledge.suspicion import NEEDED, PATTERNS, instructions, is_suspicious
 from assistant.memory.service import Memory
 from assistant.orchestrator import Cited, Delta, Done, Options, Orchestrator, prompt_of, quoted
 from assistant.settings import Settings
 from assistant.store import Store
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.capstone.conftest import HashEncoder
 
@@ -261,6 +263,14 @@ def test_the_real_engine_obeys_no_document(tmp_path: Path, monkeypatch: pytest.M
 def test_an_instruction_to_a_machine_is_flagged(text: str):
     full = f"The canteen opens at noon. {text}"
     assert [full[a:b] for a, b in instructions(full)] == [text]
+
+
+@pytest.mark.slow(seconds=10)
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.pattern[:24])
+@settings(max_examples=10, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_whatever_a_pattern_matches_has_one_of_the_words_that_are_looked_for_first(pattern: re.Pattern, data):
+    assert not NEEDED.isdisjoint(re.findall("[a-z_]+", data.draw(st.from_regex(pattern, fullmatch=True))))
 
 
 @pytest.mark.parametrize(

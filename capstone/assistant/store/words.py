@@ -24,6 +24,8 @@ STOP = frozenset(
 
 def folded(text: str) -> str:
     """Lower case without diacritics: what is typed on a keyboard that has none. `Đặng` becomes `dang`."""
+    if text.isascii():
+        return text.lower()
     parts = unicodedata.normalize("NFD", text.casefold().replace("đ", "d"))
     return "".join(c for c in parts if not unicodedata.combining(c))
 
