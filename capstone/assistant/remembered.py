@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from hybridlab.rag.dictionary import JOIN
+from hybridlab.rag.reader import DEPTH
 
 from assistant.cues import Cue, is_question
 from assistant.knowledge.abstention import tight
@@ -119,7 +120,8 @@ def _read(encoder, question: str, found: Sequence[Recalled]) -> Reading:
         for one in found
     ]
     hits = [Hit(chunk, one.score, one.ranks, {}) for chunk, one in zip(chunks, found, strict=True)]
-    return reading_of(encoder, question, hits, embed(encoder, [one.turn.content for one in found])[1])
+    asked = encoder.token_states([question], DEPTH, question=True)[0]
+    return reading_of(encoder, asked, hits, embed(encoder, [one.turn.content for one in found])[1])
 
 
 def _cited(store: Store, owner: str, question: str, reading: Reading, place: int, one: Recalled, number: int) -> list[TurnCitation]:

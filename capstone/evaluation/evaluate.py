@@ -27,6 +27,7 @@ sys.path.insert(0, str(REPO))  # run by path, this file's own package is not fou
 from assistant.engines import make_engine  # noqa: E402
 from assistant.engines.base import EngineError  # noqa: E402
 from assistant.knowledge import abstention, reading  # noqa: E402
+from assistant.knowledge.rereading import AMONG  # noqa: E402
 from assistant.knowledge.service import Knowledge  # noqa: E402
 from assistant.memory.service import Memory  # noqa: E402
 from assistant.orchestrator import Orchestrator  # noqa: E402
@@ -36,7 +37,7 @@ from rich.table import Table  # noqa: E402
 
 from capstone.evaluation import base, calibrate, documents, handbook, measure  # noqa: E402
 from capstone.evaluation.progress import Kept, told  # noqa: E402
-from capstone.evaluation.questions import Question, load  # noqa: E402
+from capstone.evaluation.questions import OF_LIBRARY, Question, load  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results.json")
 MEASURED = ("capstone/assistant", "capstone/evaluation", "shared/hybridlab/rag", ":!*results.json")
@@ -52,7 +53,8 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     console.print("reading the documents, and embedding what was not embedded before …")
     knowledge = base.build(home / "assistant", files, handbook.RESTRICTED, REMEMBERED)
     if chosen.calibrate:
-        recalibrate(knowledge, [question for question in questions if question.split == "calibration"])
+        library = base.build(home / "library", documents.library(), "", REMEMBERED)
+        recalibrate([(knowledge, questions), (library, load(OF_LIBRARY))])
         knowledge = base.build(home / "again", files, handbook.RESTRICTED, REMEMBERED)  # what the former reader has kept is of no use
     asked = [question for question in questions if question.split == "test"]
     found = [measure.evidence(knowledge, question) for question in told(asked, "evidence", len(asked), console)]
@@ -70,13 +72,15 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def recalibrate(knowledge: Knowledge, questions: list[Question]) -> None:
-    """Fit the abstention model and its reader, and write them in the places of the present ones. Raises NotFetched."""
-    seen = [
-        calibrate.Found(q, knowledge.search(base.STAFF, q.question, knowledge.settings.evidence), knowledge.heard(base.STAFF, q.question))
-        for q in questions
-    ]
-    model, reader = calibrate.fit(seen, base.Remembered(knowledge.encoder, REMEMBERED))
+def recalibrate(rooms: list[tuple[Knowledge, list[Question]]]) -> None:
+    """Fit the abstention model and its reader on the calibration questions of rooms, each asked of its own documents, and write them in the
+    places of the present ones. Raises NotFetched."""
+    asked = [(room, question) for room, questions in rooms for question in questions if question.split == "calibration"]
+    seen = []
+    for room, question in told(asked, "searching", len(asked), console):
+        hits = room.searching.candidates(base.STAFF, question.question, AMONG)
+        seen.append(calibrate.Found(question, hits, room.heard(base.STAFF, question.question)))
+    model, reader = calibrate.fit(seen, base.Remembered(asked[0][0].encoder, REMEMBERED))
     calibrate.write(model, abstention.CALIBRATION)
     reader.save(reading.READER)
     for kept in (abstention.calibration, reading.reader, reading.reader_id):

@@ -118,6 +118,8 @@ def test_the_model_is_monotone_and_explains_itself() -> None:
     assert weight["rarest"] < 0
     assert weight["read"] > 0
     assert weight["missing"] < 0
+    assert weight["words"] > 0
+    assert 0.0 < model["place"] < 10.0
     assert 0.0 < model["threshold"] < 1.0
     assert all(map(math.isfinite, [*model["weights"], model["intercept"]]))
 
@@ -161,10 +163,10 @@ def test_a_near_miss_is_refused_and_its_neighbour_answered(knowledge: Knowledge,
 # ---------------------------------------------------------------- how it is calibrated
 
 
-def test_further_questions_are_told_by_their_number_and_are_of_the_calibration_part() -> None:
-    parts = Counter((question.split, calibrate.number_of(question) > calibrate.FURTHER) for question in calibrate_questions())
-    assert parts["calibration", True] >= 400
-    assert parts["calibration", False] >= 100
+def test_questions_written_after_the_test_parts_are_told_by_their_number() -> None:
+    parts = Counter((question.split, calibrate.number_of(question) > calibrate.NEWER) for question in calibrate_questions())
+    assert parts["calibration", True] >= 240
+    assert parts["calibration", False] >= 500
     assert not parts["test", True]
 
 
@@ -178,11 +180,40 @@ def test_nearly_the_same_question_is_never_learned_from_and_predicted() -> None:
         assert not {i // 2 for i in learned} & {i // 2 for i in held}
 
 
-def test_another_page_of_an_answerable_question_counts_less() -> None:
+def test_what_holds_the_answer_on_a_named_page_is_answered_and_the_rest_counts_less() -> None:
     asked = Question("q", "en", "Q?", "a.pdf", 1, ("x",), "plain", "calibration")
-    right, wrong = hit("x"), Hit(StoredChunk(2, "d", "a.pdf", 4, 5, (), 0, 1, "prose", "", "y"), 0.1, {}, {})
+    right, neighbour = hit("so x it is"), hit("nothing of the sort")
+    wrong = Hit(StoredChunk(2, "d", "a.pdf", 4, 5, (), 0, 1, "prose", "", "x"), 0.1, {}, {})
     assert calibrate.example_of(asked, right, 0, 1) == calibrate.Example(0, 1, True, 1.0)
-    assert calibrate.example_of(asked, wrong, 0, 2) == calibrate.Example(0, 2, False, calibrate.OTHER_PAGE)
+    for other in (neighbour, wrong):
+        assert calibrate.example_of(asked, other, 0, 2) == calibrate.Example(0, 2, False, calibrate.OTHER)
+    nothing = Question("u", "en", "Q?", None, None, (), "unanswerable", "calibration")
+    assert calibrate.example_of(nothing, right, 0, 1) == calibrate.Example(0, 1, False, 1.0)
+
+
+def test_f1_is_that_of_a_test_part_and_not_of_the_half_that_has_no_answer() -> None:
+    said, true = np.array([True] * 8 + [False] * 2 + [True] * 1 + [False] * 9), np.array([True] * 10 + [False] * 10)
+    measured = calibrate.at_share(said, true)
+    found, wrong = 0.22 * 0.8, 0.78 * 0.1
+    assert measured.recall == pytest.approx(0.8)
+    assert measured.precision == pytest.approx(found / (found + wrong))
+    assert measured.f1 == pytest.approx(2 * 0.8 * measured.precision / (0.8 + measured.precision))
+
+
+def asked_of(number: int, answerable: bool, *pages: int) -> calibrate.Found:
+    """A question, and hits of these pages; page 1 is the one with the answer."""
+    question = Question(f"p-en-{number}", "en", "Q?", "a.pdf", 1, ("x",), "plain", "calibration")
+    unanswered = Question(f"u-en-{number}", "en", "Q?", None, None, (), "unanswerable", "calibration")
+    hits = [Hit(StoredChunk(n, "d", "a.pdf", page, page, (), 0, 1, "prose", "", "x"), 0.1, {}, {}) for n, page in enumerate(pages)]
+    return calibrate.Found(question if answerable else unanswered, hits, NOTHING)
+
+
+def test_a_place_counts_as_much_as_finds_most() -> None:
+    pages, late = tuple(range(2, 9)), np.array([0.0] * 7 + [4.0])
+    trusted = [asked_of(n, True, *pages, 1) for n in range(3)]  # the right page is the eighth, and the reader says so
+    assert calibrate.best_place(trusted, [late] * 3) == min(calibrate.PLACES)
+    misled = [asked_of(n, True, 1, *pages) for n in range(3)]  # the right page is the first, and the reader likes all others better
+    assert calibrate.best_place(misled, [np.array([0.0] + [6.0] * 7)] * 3) == max(calibrate.PLACES)
 
 
 # ---------------------------------------------------------------- invented houses

@@ -125,6 +125,9 @@ def test_one_pass_gives_vectors_and_states(exact: E5):
     with pytest.raises(ValueError, match="13"):
         exact.read(PASSAGES, 13)
     assert exact.read([], 8)[0].shape == (0, 384)
+    vector, states = encoder.ask(PASSAGES[0], 8)  # a question's too, and it is not rounded to integers
+    np.testing.assert_allclose(vector, encoder.query(PASSAGES[:1])[0], atol=1e-6)
+    np.testing.assert_allclose(states, encoder.token_states(PASSAGES[:1], 8, question=True)[0], atol=1e-6)
 
 
 @pytest.mark.parametrize("text", [*PASSAGES, "A <mask> and </s> stay where they are.", "Nghi\u0323 phe\u0301p", " " * 9, " a" * 600])

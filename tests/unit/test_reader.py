@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hybridlab.rag.reader import Example, Reader, filled, train
+from hybridlab.rag.reader import STRIDE, WINDOW, Example, Reader, filled, train, windows
 
 DIM = 16
 
@@ -85,3 +85,19 @@ def test_it_learns_which_tokens_matter_and_is_the_same_every_time(tmp_path: Path
     reader.save(tmp_path / "reader.safetensors")
     kept = Reader.load(tmp_path / "reader.safetensors")
     assert judged(kept, questions[0], passages[:3]) == pytest.approx(judged(reader, questions[0], passages[:3]), abs=0.05)
+
+
+def test_counterparts_near_each_other_count_more_than_the_same_ones_far_apart() -> None:
+    reader = Reader(DIM, DIM)
+    near = unit(1, 2, *[5] * 2 * WINDOW)
+    far = unit(1, *[5] * 2 * WINDOW, 2)
+    together, apart = judged(reader, unit(1, 2), [near, far])
+    assert together > apart
+
+
+def test_windows_overlap_and_what_is_filled_up_is_least() -> None:
+    rows = torch.arange(1.0, 2 * WINDOW + 2)[None, None]  # one token more than two windows hold
+    best = windows(rows, -9.0)[0, 0].tolist()
+    assert best == [min(WINDOW + STRIDE * n, 2 * WINDOW + 1) for n in range(len(best))]
+    assert best[-1] == 2 * WINDOW + 1
+    assert windows(torch.zeros(1, 2, 3) - 5, -9.0).tolist() == [[[-5.0], [-5.0]]]

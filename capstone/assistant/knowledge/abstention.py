@@ -13,15 +13,18 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assistant.knowledge.reading import Reading, text_of
-from assistant.knowledge.search import Hit
 from assistant.knowledge.vocabulary import Heard
 from assistant.language import language_of
-from assistant.store.words import folded
+from assistant.store.words import folded, terms
+
+if TYPE_CHECKING:
+    from assistant.knowledge.search import Hit
 
 CALIBRATION = Path(__file__).with_name("abstention.json")
 
@@ -30,16 +33,18 @@ CALIBRATION = Path(__file__).with_name("abstention.json")
 class Features:
     """`cosine`: E5's best, of either language; `missing`: how rare the rarest name or number of the question is that stands in none of
     the chunks, 0 where all do; `rarest`: how rare the question's rarest word is in all documents, 1 where none has it; `vietnamese`:
-    1 where the question is Vietnamese, whose cosines lie elsewhere; `read`: the reader's log odds for the best chunk."""
+    1 where the question is Vietnamese, whose cosines lie elsewhere; `words`: the logarithm of how many it has, for each of them costs the
+    reader's judgement a little; `read`: the reader's log odds for the best chunk."""
 
     cosine: float
     missing: float
     rarest: float
     vietnamese: float
+    words: float
     read: float
 
     def vector(self) -> tuple[float, ...]:
-        return (self.cosine, self.missing, self.rarest, self.vietnamese, self.read)
+        return astuple(self)
 
 
 def features(question: str, hits: Sequence[Hit], heard: Heard, read: float) -> Features:
@@ -50,6 +55,7 @@ def features(question: str, hits: Sequence[Hit], heard: Heard, read: float) -> F
         missing=max((rarity for name, rarity in heard.names.items() if tight(name) not in together), default=0.0),
         rarest=heard.rarest,
         vietnamese=float(language_of(question) == "vi"),
+        words=math.log(1 + len(terms(question))),
         read=read,
     )
 

@@ -12,13 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hybridlab.rag.embed import E5
 from hybridlab.rag.reader import DEPTH, Kept, Reader, States
 
-from assistant.knowledge.search import Hit
 from assistant.store import Store
+
+if TYPE_CHECKING:
+    from assistant.knowledge.search import Hit
 
 READER = Path(__file__).with_name("reader.safetensors")  # reader.md says what it is made of
 LEAST_ODDS = -12.0  # of a reader that saw nothing to read
@@ -73,17 +76,26 @@ class Reading:
         return np.maximum(LEAST_ODDS, reader().score(self.asked, parts))
 
 
-def read(store: Store, owner: str, encoder: E5, question: str, hits: Sequence[Hit]) -> Reading:
-    """Read a question with the chunks that were found for it."""
+def read(store: Store, owner: str, encoder: E5, asked: States, hits: Sequence[Hit]) -> Reading:
+    """A question's token states read with the chunks that were found for it."""
     stored = store.readings.of(owner, [hit.chunk.id for hit in hits], reader_id())
     new = [hit for hit in hits if hit.chunk.id not in stored]
     if new:
         stored |= {hit.chunk.id: kept for hit, kept in zip(new, embed(encoder, [text_of(hit) for hit in new])[1], strict=True)}
-    return reading_of(encoder, question, hits, [stored[hit.chunk.id] for hit in hits])
+    return reading_of(encoder, asked, hits, [stored[hit.chunk.id] for hit in hits])
 
 
-def reading_of(encoder: E5, question: str, hits: Sequence[Hit], stored: Sequence[bytes]) -> Reading:
-    """A question beside hits, with what `embed` has made of each."""
-    width = reader().passage.shape[1]
-    kept = [np.frombuffer(one, np.int8).reshape(-1, width) for one in stored]
-    return Reading(encoder, encoder.token_states([question], DEPTH, question=True)[0], hits, kept)
+def reading_of(encoder: E5, asked: States, hits: Sequence[Hit], stored: Sequence[bytes]) -> Reading:
+    """A question's token states beside hits, with what `embed` has made of each."""
+    return Reading(encoder, asked, hits, list(map(kept_of, stored)))
+
+
+def judged(store: Store, owner: str, asked: States, chunks: Sequence[int]) -> dict[int, float]:
+    """Log odds, by chunk, that it answers the question; of those that this reader has read."""
+    stored = store.readings.of(owner, chunks, reader_id())
+    odds = reader().score(asked, list(map(kept_of, stored.values())))
+    return {chunk: float(one) for chunk, one in zip(stored, odds, strict=True) if one > LEAST_ODDS}
+
+
+def kept_of(stored: bytes) -> Kept:
+    return np.frombuffer(stored, np.int8).reshape(-1, reader().passage.shape[1])

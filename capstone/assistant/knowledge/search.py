@@ -3,6 +3,7 @@
 A passage in the other language shares no words with the question, and E5 holds two languages further apart than their meanings are:
 fused like the rest it would seldom be seen. So the other language is searched by itself, with translated words, and its best passages
 have places of their own (across.py). Where all of an owner's documents are in the question's language, none of this changes anything.
+What is best then is told by the reader, which looks at the first thirty (rereading.py).
 """
 
 from __future__ import annotations
@@ -10,18 +11,23 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import chain
 from typing import Literal
 
 import numpy as np
 from hybridlab.rag.dictionary import Dictionary
+from hybridlab.rag.embed import States
 from hybridlab.rag.fusion import reciprocal_rank_fusion
 from hybridlab.rag.index import DenseIndex
+from hybridlab.rag.reader import DEPTH as DEPTH_OF_READER
 from hybridlab.rag.structured_query import WordIndex
 
+from assistant.knowledge.abstention import calibration
 from assistant.knowledge.across import Found, likelihood, placed
+from assistant.knowledge.reading import judged
+from assistant.knowledge.rereading import AMONG, read_again
 from assistant.knowledge.vocabulary import LEFT_OUT, Heard, Vocabulary
 from assistant.language import VIETNAMESE, Language, language_of
 from assistant.store import Store
@@ -31,6 +37,7 @@ from assistant.store.words import search_words
 Retriever = Literal["fused", "bm25", "e5"]
 DEPTH = 50  # candidates of each retriever that are fused
 FUSION_K = 8  # of reciprocal rank fusion; 5 to 10 found more of the calibration questions than the usual 60 (docs/evaluation.md)
+REMEMBERED = 8  # questions whose vectors and states are kept
 VIETNAMESE_SHARE = 0.2  # of a text's words with Vietnamese letters: a name in an English text is no Vietnamese text
 
 
@@ -63,9 +70,23 @@ class Search:
         self.store, self.encoder = store, encoder
         self._shelves: dict[str, dict[Language, Shelf]] = {}
         self._vocabularies: dict[str, Vocabulary] = {}
+        self._asked: dict[str, tuple[np.ndarray, States]] = {}
         self._lock = threading.RLock()
 
     def __call__(self, owner: str, query: str, k: int, retriever: Retriever = "fused", documents: Sequence[str] | None = None) -> list[Hit]:
+        """The best `k` chunks, best first. Fused, they are in the order of the reader."""
+        hits = self.candidates(owner, query, max(k, AMONG), retriever, documents)
+        if retriever == "fused":
+            odds = judged(self.store, owner, self.asked(query)[1], [hit.chunk.id for hit in hits[:AMONG]])
+            order = read_again([(hit.chunk.id, hit.score) for hit in hits], odds, calibration()["place"])
+            known = {hit.chunk.id: hit for hit in hits}
+            hits = [replace(known[i], score=score) for i, score in order]
+        return hits[:k]
+
+    def candidates(
+        self, owner: str, query: str, k: int, retriever: Retriever = "fused", documents: Sequence[str] | None = None
+    ) -> list[Hit]:
+        """The best `k` by words, meaning and language, before they are read."""
         rankings: dict[str, list[tuple[int, float]]] = {}
         depth = max(k, DEPTH)
         if retriever != "e5":
@@ -100,7 +121,7 @@ class Search:
     def found(self, owner: str, query: str, k: int, documents: Sequence[str] | None, *, translate: bool) -> dict[Language, Found]:
         """What each language's passages have, by meaning; and by words where `translate`, translated for the other language."""
         allowed = None if documents is None else self.store.documents.chunk_ids(owner, documents)
-        vector, asked = self.encoder.query([query])[0], language_of(query)
+        vector, asked = self.asked(query)[0], language_of(query)
         with self._lock:
             return {
                 language: Found(
@@ -109,6 +130,18 @@ class Search:
                 )
                 for language, shelf in self._shelves_of(owner).items()
             }
+
+    def asked(self, question: str) -> tuple[np.ndarray, States]:
+        """A question's vector and token states, from one pass; the last ones are remembered: who has searched goes on to read."""
+        with self._lock:
+            known = self._asked.get(question)
+        if known is None:
+            known = self.encoder.ask(question, DEPTH_OF_READER)
+            with self._lock:
+                self._asked[question] = known
+                while len(self._asked) > REMEMBERED:
+                    del self._asked[next(iter(self._asked))]
+        return known
 
     def heard(self, owner: str, question: str) -> Heard:
         """What a question's words are to all of the owner's documents."""

@@ -116,7 +116,7 @@ class Knowledge:
 
     def read(self, owner: str, question: str, hits: Sequence[Hit]) -> Reading:
         """A question read with the chunks that were found for it."""
-        return read(self.store, owner, self.encoder, question, hits)
+        return read(self.store, owner, self.encoder, self.searching.asked(question)[1], hits)
 
     def _let_go(self, owner: str, gone: Gone) -> None:
         """Take from index and disk what has gone from the database."""

@@ -160,15 +160,26 @@ class E5:
 
         Raises ValueError where there is no such depth.
         """
+        return self._both(texts, depth, PASSAGE, self._quick())
+
+    @torch.inference_mode()
+    def ask(self, question: str, depth: int) -> tuple[Float32[np.ndarray, " dim"], States]:
+        """A question's vector, and its token states after `depth` of the layers, from one pass. Raises ValueError likewise."""
+        vectors, states = self._both([question], depth, QUESTION, self._exact)
+        return vectors[0], states[0]
+
+    def _both(
+        self, texts: Sequence[str], depth: int, prefix: str, layers: dict[str, Linear]
+    ) -> tuple[Float32[np.ndarray, "n dim"], list[States]]:
         self._check(depth)
-        layers, tokens = self._quick(), [self.token_ids(f"{PASSAGE}{text}") for text in texts]
+        tokens = [self.token_ids(f"{prefix}{text}") for text in texts]
         vectors, states = np.zeros((len(texts), self.dim), np.float32), []
         for start, end in batches(list(map(len, tokens))):
             rows = tokens[start:end]
             with self._lock:
                 x = self._through(self._embed(rows), rows, layers, range(depth))
                 vectors[start:end] = self._means(self._through(x, rows, layers, range(depth, self.file.dimensions.layers)), rows).numpy()
-            states += self._own(x, rows, PASSAGE)
+            states += self._own(x, rows, prefix)
         return vectors, states
 
     def _check(self, depth: int) -> None:

@@ -2,7 +2,10 @@
 
 Every token of the question looks for its best counterpart in the passage (ColBERT's MaxSim, arXiv 2004.12832). What is new to it: how
 much a token matters, and how near a counterpart has to be, are read from the token's own state. A city that is asked for and is not
-there lowers the score; "how much" does not. 50,000 numbers.
+there lowers the score; "how much" does not.
+
+Counterparts that stand in different sentences answer nothing: so the passage is also read in windows of a sentence or two, and in each
+of them is looked for something of the kind that the question asks for. 75,000 numbers.
 
 What is compared of a passage's token is 64 numbers, and 8 bits of each are enough: kept from the pass that embeds the passage, they
 let a question be read against it in a thousandth of a second (ColBERTv2, arXiv 2112.01488, keeps its tokens likewise).
@@ -30,6 +33,8 @@ from hybridlab.rag.embed import States
 DEPTH = 8  # of E5's layers
 SHARPNESS = 20.0  # of the maximum over a passage's tokens: a soft one, so that the second best learns too
 SLOPE = 8.0  # of a token's gap
+WINDOW, STRIDE = 48, 16  # tokens that are read together, and from one such window to the next
+EITHER = 4.0  # sharpness of the maximum over windows
 
 STEPS = 127  # of 8 bits
 
@@ -46,6 +51,9 @@ class Reader(nn.Module):
         self.importance, self.importance_bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(()))
         self.nearness, self.nearness_bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.tensor(0.5))
         self.evidence, self.penalty = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(2.0))
+        kind = torch.randn(dim, width, generator=torch.Generator().manual_seed(seed + 1)) / dim**0.5
+        self.asking, self.kind = nn.Parameter(torch.zeros(dim)), nn.Parameter(kind)  # which tokens say what kind is asked for, and which
+        self.kinds, self.together = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
 
     def forward(
         self,
@@ -68,10 +76,24 @@ class Reader(nn.Module):
         """The same of passages as they are compared."""
         asked = F.normalize(questions @ self.question, dim=-1)
         likeness = (asked @ held.transpose(1, 2)).masked_fill(~there[:, None], -2.0)  # (pairs, m, n)
-        best = torch.logsumexp(likeness * SHARPNESS, dim=-1) / SHARPNESS
         importance = torch.sigmoid(questions @ self.importance + self.importance_bias) * real
-        gap = F.softplus(SLOPE * (self.nearness_bias + questions @ self.nearness - best)) / SLOPE
-        return 3.0 * (F.softplus(self.evidence) - F.softplus(self.penalty) * (importance * gap).sum(1))
+        wanted = self.nearness_bias + questions @ self.nearness
+
+        def missing(best: Float[Tensor, "pairs m w"]) -> Float[Tensor, "pairs w"]:
+            """What the question's tokens lack, with these as the likeness of their best counterparts."""
+            return F.softplus(self.penalty) * (importance[..., None] * F.softplus(SLOPE * (wanted[..., None] - best)) / SLOPE).sum(1)
+
+        anywhere = -missing(torch.logsumexp(likeness * SHARPNESS, dim=-1, keepdim=True) / SHARPNESS).squeeze(-1)
+        weight = (questions @ self.asking).masked_fill(~real, -1e4).softmax(-1)
+        kind = F.normalize((weight[..., None] * questions).sum(1) @ self.kind, dim=-1)
+        alike = (held @ kind[..., None]).squeeze(-1).masked_fill(~there, -1.0)  # (pairs, n)
+        near, of_kind = windows(likeness, -2.0), windows(alike[:, None], -1.0).squeeze(1)  # (pairs, m, w), (pairs, w)
+        each = 2.0 * F.softplus(self.kinds) * of_kind - missing(near)
+        starts = STRIDE * torch.arange(each.shape[1])
+        new = (starts == 0) | (starts + WINDOW - STRIDE < there.sum(1, keepdim=True))  # holds a token that the window before does not
+        together = torch.logsumexp(each.masked_fill(~new, -1e4) * EITHER, dim=-1) / EITHER
+        share = torch.sigmoid(self.together)
+        return 3.0 * (F.softplus(self.evidence) + (1 - share) * anywhere + share * together)
 
     @torch.inference_mode()
     def keep(self, passage: States) -> Kept:
@@ -102,6 +124,13 @@ class Reader(nn.Module):
         reader = cls(*weights["question"].shape) if "question" in weights else cls()
         reader.load_state_dict(weights)
         return reader.eval()
+
+
+def windows(rows: Float[Tensor, "pairs m n"], least: float) -> Float[Tensor, "pairs m w"]:
+    """The greatest of each window of the last dimension; what is short is filled up with `least`."""
+    length = rows.shape[-1]
+    whole = max(WINDOW, WINDOW + -(-(length - WINDOW) // STRIDE) * STRIDE)
+    return F.max_pool1d(F.pad(rows, (0, whole - length), value=least), WINDOW, STRIDE)
 
 
 def filled(rows: Sequence[States]) -> tuple[Float[Tensor, "rows longest dim"], Bool[Tensor, "rows longest"]]:
