@@ -179,6 +179,7 @@ def main() -> int:
     parser.add_argument("--answers", type=int, default=1000, help="how many questions the engine answers, spread over all kinds; 0: none")
     parser.add_argument("--experts", type=Path, metavar="FOLDER", help="ask the questions a second time, with the experts in here")
     chosen = parser.parse_args()
+    made = record()  # of the code that runs, and not of what the files have become when it comes to its end
     try:
         with tempfile.TemporaryDirectory(prefix="evaluation-") as home:
             result = evaluate(Path(home), chosen)
@@ -186,7 +187,7 @@ def main() -> int:
         console.print(str(error), markup=False, soft_wrap=True)
         return 1
     show(result)
-    RESULTS.write_text(json.dumps({**record(), **result}, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    RESULTS.write_text(json.dumps({**made, **result}, indent=1, ensure_ascii=False) + "\n", "utf-8")
     console.print(f"written: {RESULTS.relative_to(REPO)}")
     return 0
 
