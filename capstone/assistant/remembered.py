@@ -34,7 +34,7 @@ LOOKED_AT = 16  # turns that are recalled
 READ = 4  # of them that the reader reads
 QUOTED = 2  # turns that an answer cites
 OF_WORDS = 6.0  # what it counts that all of the question's words stand in a turn, in the reader's log odds
-LEAST = 5.0  # log odds and words together, from which on a turn is evidence
+LEAST = 3.7  # log odds and words together, from which on a turn is evidence
 LIKELY = 0.1  # of a translation, from which on it counts as the word
 
 
