@@ -1,6 +1,6 @@
 """Every lesson, project and solved lab runs from top to bottom, on one thread, in the time that it states; month 2 without a network.
 
-Month 1's project, which trains for minutes, is run whole by test_learner.py, with a learner's answers and on a learner's library: not here again.
+Month 1's project, which trains for minutes, is run whole by test_learner.py, with a learner's answers: not here again.
 """
 
 import json
