@@ -129,7 +129,7 @@ def taken_in(home: Path, text: str, *, whole: bool) -> tuple[Knowledge, Document
 
 def reading(text: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        knowledge, document, _, _ = taken_in(Path(folder), text, whole=False)
+        knowledge, document, words, _ = taken_in(Path(folder), text, whole=False)
         reader, steps = LongReader.load(), []
         for _ in LongReader.load().stream(["warm up" * 400]):
             pass
@@ -141,7 +141,8 @@ def reading(text: str) -> dict[str, Any]:
     marks = [asdict(step) for step in steps if isinstance(step, Marked)]
     answers = {step.key: asdict(step) for step in steps if isinstance(step, Answered)}
     held = {answer.key: answer.value for answer in reader.answers() if answer.value}
-    return {**cost, "tokens": reader.tokens, "kept": reader.state_bytes, "marks": marks, "answers": answers, "held": held}
+    told = {"marks": marks, "answers": answers, "held": held}
+    return {**cost, "words": words["cpu"], "tokens": reader.tokens, "kept": reader.state_bytes, **told}
 
 
 def said_in(chunk: StoredChunk, key: str) -> list[Said]:
@@ -152,7 +153,7 @@ def said_in(chunk: StoredChunk, key: str) -> list[Said]:
 
 def indexing(text: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        knowledge, document, words, cost = taken_in(Path(folder), text, whole=True)
+        knowledge, document, _, cost = taken_in(Path(folder), text, whole=True)
         vectors, readings = knowledge.store.database.connection.execute(
             "SELECT sum(length(embedding)), (SELECT sum(length(tokens)) FROM readings) FROM chunks"
         ).fetchone()
@@ -166,7 +167,7 @@ def indexing(text: str) -> dict[str, Any]:
                 asked[name][key] = [said_in(hit.chunk, key) for hit in hits]
         question = 1e3 * (time.process_time() - begin) / (len(ASKED) * len(KEYS))
     kept = (vectors or 0) + (readings or 0)
-    return {**cost, "words": words["cpu"], "chunks": document.chunks, "kept": kept, "asked": asked, "question": question}
+    return {**cost, "chunks": document.chunks, "kept": kept, "asked": asked, "question": question}
 
 
 def alone(side: Callable[[str], dict], text: str) -> dict[str, Any]:
@@ -218,43 +219,47 @@ WHAT = (
 )
 
 
-def rows(truth: Planted, read: dict[str, Any], index: dict[str, Any]) -> list[list[str]]:
-    """What, reading, search by the word and its arrow, search by a question."""
+def rows(truth: Planted, read: dict[str, Any], index: dict[str, Any] | None) -> list[list[str]]:
+    """What, reading, search by the word and its arrow, search by a question; the last two empty where there is no index."""
     tokens = read["tokens"]
-    costs = [
-        ["CPU seconds", f"{read['cpu']:.1f}", f"{index['cpu']:.1f}", ""],
-        ["tokens a CPU second", f"{tokens / read['cpu']:,.0f}", f"{tokens / index['cpu']:,.0f}", ""],
-        ["memory, MiB", f"{read['memory']:.0f}", f"{index['memory']:.0f}", ""],
-        ["kept for later questions, KiB", f"{read['kept'] / 2**10:,.0f}", f"{index['kept'] / 2**10:,.0f}", ""],
-        ["a later question, ms of CPU time", "none: all words are told at the end", f"{index['question']:.0f}", ""],
-    ]
-    found = zip(WHAT, found_by_reading(read, truth), *(found_by_search(index["asked"][name], truth) for name in ASKED), strict=True)
-    return costs + [list(row) for row in found]
+    what = ["CPU seconds", "tokens a CPU second", "memory, MiB", "kept for later questions, KiB", "a later question, ms of CPU time"]
+    of_reading = [*costs_of(read, tokens), "none: all words are told at the end"]
+    of_index = [*costs_of(index, tokens), f"{index['question']:.0f}"] if index else [""] * len(what)
+    searched = [found_by_search(index["asked"][name], truth) for name in ASKED] if index else [[""] * len(WHAT)] * len(ASKED)
+    costs = zip(what, of_reading, of_index, [""] * len(what), strict=True)
+    return [list(row) for row in (*costs, *zip(WHAT, found_by_reading(read, truth), *searched, strict=True))]
 
 
-def measure(truth: Planted) -> dict[str, Any]:
-    """Both sides of one text: `title`, `rows`, `read` and `index` (s of CPU time), `words` and `pattern` (likewise)."""
+def costs_of(side: dict[str, Any], tokens: int) -> list[str]:
+    return [f"{side['cpu']:.1f}", f"{tokens / side['cpu']:,.0f}", f"{side['memory']:.0f}", f"{side['kept'] / 2**10:,.0f}"]
+
+
+def measure(truth: Planted, *, searched: bool) -> dict[str, Any]:
+    """A text read, and indexed and `searched`: `title`, `rows`, `read` and `index` (s of CPU time), `words` and `pattern` (likewise)."""
     begin = time.process_time()
     assert len(re.findall(rf"(?:{'|'.join(KEYS)}) -> [0-9]{{2}}", truth.text)) == len(truth.value) + len(truth.earlier)
     pattern = time.process_time() - begin
-    say(f"  {truth.name}: {len(encode(truth.text)):,} tokens; reading …")
+    say(f"  {truth.name}: {len(encode(truth.text)):,} tokens")
     read = alone(reading, truth.text)
-    say(f"  read in {read['cpu']:.1f} s of CPU time; indexing …")
-    index = alone(indexing, truth.text)
-    say(f"  {index['chunks']} chunks in {index['cpu']:.1f} s of CPU time")
-    title = f"{truth.name}, {read['tokens']:,} tokens, {index['chunks']:,} chunks"
-    costs = {"read": read["cpu"], "index": index["cpu"], "words": index["words"], "pattern": pattern}
+    say(f"  read in {read['cpu']:.1f} s of CPU time")
+    index = alone(indexing, truth.text) if searched else None
+    title = f"{truth.name}, {read['tokens']:,} tokens"
+    costs = {"read": read["cpu"], "words": read["words"], "pattern": pattern}
+    if index:
+        say(f"  {index['chunks']} chunks indexed in {index['cpu']:.1f} s of CPU time")
+        title, costs["index"] = f"{title}, {index['chunks']:,} chunks", index["cpu"]
     return {"name": truth.name, "title": title, "rows": rows(truth, read, index), **costs}
 
 
 def keep(measured: list[dict[str, Any]]) -> None:
     parsed = " and ".join(f"{one['words']:.1f} s" for one in measured)
     pattern = f"{max(one['pattern'] for one in measured):.2f}"
-    samples = {f"{one['name']}: {side}": [one[side]] for one in measured for side in ("read", "index")}
+    samples = {f"{one['name']}: {side}": [one[side]] for one in measured for side in ("read", "index") if side in one}
     compared = {one["title"]: one["rows"] for one in measured}
     note = NOTE.format(evidence=Settings(_env_file=None).evidence, parsed=parsed, pattern=pattern)
     write("reading", unit="s of CPU time", samples=samples, note=note, compared=compared)
 
 
 def main() -> None:
-    keep([measure(truth) for truth in texts()])
+    plays, sources = texts()
+    keep([measure(plays, searched=True), measure(sources, searched=False)])  # of the second, what a state of this size holds
