@@ -137,10 +137,12 @@ def texts_for(length: int, *, tokens: int, least: int = 4, most: int = 64) -> in
     return min(max(tokens // length, least), most)
 
 
-def extrapolation(model: Mamba | MiniTransformer, longest: int, *, seed: int, tokens: int = 2**19) -> Iterator[Score]:
+def extrapolation(
+    model: Mamba | MiniTransformer, longest: int, *, seed: int, tokens: int = 2**19, least: int = 4
+) -> Iterator[Score]:
     """Scores at 2^6, 2^7, … `longest`. The longer the texts, the fewer of them (`texts_for`): a score says how many."""
     score = score_whole if isinstance(model, MiniTransformer) else score_stream
     length = PAPER_LENGTHS[0]
     while length <= longest:
-        yield score(model, length, asked=texts_for(length, tokens=tokens), seed=seed + length)
+        yield score(model, length, asked=texts_for(length, tokens=tokens, least=least), seed=seed + length)
         length *= 2
