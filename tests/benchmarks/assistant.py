@@ -17,6 +17,7 @@ from assistant.engines.base import Message, Request
 from assistant.engines.embedded import Embedded, body_of
 from assistant.knowledge.abstention import is_evidence
 from assistant.knowledge.quotes import cite
+from assistant.knowledge.reading import reader, reader_id
 from assistant.knowledge.service import Knowledge
 from assistant.orchestrator import prompt_of
 from assistant.settings import Settings
@@ -32,6 +33,7 @@ from tests.benchmarks.record import processor_flags, say, write
 from tests.capstone.process import Served, serving_process
 
 STARTS, TURNS, CHUNKS, ANSWER = 3, 5, 10_000, 96
+TOKENS = 230  # of a chunk
 STORY = "Write a long story about a lighthouse keeper."
 Samples = dict[str, list[float]]
 
@@ -199,6 +201,8 @@ def searching(home: Path) -> Samples:
         ids = [i for i, _ in store.documents.to_embed(document.id, CHUNKS)]
         vectors = rng.standard_normal((len(ids), encoder.dim)).astype(np.float32)
         store.documents.embedded(ids, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+        kept = rng.integers(-127, 128, (TOKENS, reader().passage.shape[1]), np.int8).tobytes()  # what the reader reads of each
+        store.readings.keep(ids, [kept] * len(ids), reader_id())
     knowledge = Knowledge(store, encoder, settings)
     knowledge.search("many", "fill the index")
     whole, query = [], []
