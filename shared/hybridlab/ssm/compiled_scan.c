@@ -1,8 +1,10 @@
-/* Mamba's and Mamba-2's scans as the recurrence that they are, eight channels or states in a vector.
+/* Mamba's and Mamba-2's scans as the recurrence that they are, and what stands before and behind them in a mixer; eight channels or
+   states in a vector.
 
    All arrays are float32, contiguous, in the shapes of the Python functions beside this file; `state` is read and written in place.
    Tokens are taken in tiles, so that a tile's B and C stay in the first cache while all channels pass over them. */
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -44,6 +46,67 @@ static inline v8 decay(v8 x) {
     return (v8)((i8)e + power);
 }
 
+/* x / (1 + e^-x), by the exponential of -|x| */
+static inline v8 silu(v8 x) {
+    i8 below = x < all(0);
+    v8 e = decay((v8)((i8)x | (i8)all(-0.0f)));
+    v8 top = (v8)(((i8)e & below) | ((i8)all(1) & ~below));
+    return x * top / (e + 1.0f);
+}
+
+static inline float total(v8 v) { return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7])); }
+
+/* y = ln(1 + e^x) = max(x, 0) + ln(1 + z) with z = e^-|x|, and ln(1 + z) = 2 artanh(z / (2 + z)) by its series */
+void softplus(const float *x, float *y, int64_t count) {
+    for (int64_t i = 0; i < count; i += W) {
+        int n = count - i < W ? (int)(count - i) : W;
+        v8 v = load(x + i, n);
+        i8 below = v < all(0);
+        v8 z = decay((v8)((i8)v | (i8)all(-0.0f))), s = z / (z + 2.0f), q = s * s, series = all(1.0f / 15);
+        for (int k = 13; k > 0; k -= 2) series = series * q + 1.0f / k;
+        store(y + i, (v8)((i8)v & ~below) + 2.0f * s * series, n);
+    }
+}
+
+/* SiLU of the convolution over time. x: (time, D), `stride` numbers from row to row; weight: (K, D); bias: (D); past: (K - 1, D), what stood
+   before x; y: (time, D) */
+void conv_silu(const float *x, const float *weight, const float *bias, const float *past, float *y, int64_t time, int64_t D, int64_t K,
+               int64_t stride) {
+    for (int64_t t = 0; t < time; t++)
+        for (int64_t d = 0; d < D; d += W) {
+            int n = D - d < W ? (int)(D - d) : W;
+            v8 sum = all(0);
+            for (int64_t k = 0; k < K; k++) {
+                int64_t at = t + k - (K - 1);
+                sum += load(weight + k * D + d, n) * load((at < 0 ? past + (at + K - 1) * D : x + at * stride) + d, n);
+            }
+            store(y + t * D + d, silu(sum + load(bias + d, n)), n);
+        }
+}
+
+/* out = (y + D x) SiLU(gate); where there is a weight (C), then the RMSNorm of each group of channels. y, out: (time, C); D: (C); x, gate:
+   (time, C), their strides from row to row */
+void skip_and_gate(const float *y, const float *x, const float *D, const float *gate, const float *weight, float *out, int64_t time, int64_t C,
+                   int64_t x_stride, int64_t gate_stride, int64_t groups, float eps) {
+    int64_t size = C / groups;
+    for (int64_t t = 0; t < time; t++)
+        for (int64_t begin = 0; begin < C; begin += size) {
+            v8 squares = all(0);
+            for (int64_t c = begin; c < begin + size; c += W) {
+                int n = begin + size - c < W ? (int)(begin + size - c) : W;
+                v8 v = (load(y + t * C + c, n) + load(D + c, n) * load(x + t * x_stride + c, n)) * silu(load(gate + t * gate_stride + c, n));
+                store(out + t * C + c, v, n);
+                squares += v * v;
+            }
+            if (!weight) continue;
+            v8 scale = all(1.0f / sqrtf(total(squares) / size + eps));
+            for (int64_t c = begin; c < begin + size; c += W) {
+                int n = begin + size - c < W ? (int)(begin + size - c) : W;
+                store(out + t * C + c, load(out + t * C + c, n) * scale * load(weight + c, n), n);
+            }
+        }
+}
+
 /* x, dt, y: (time, D); A: (D, N); B, C: (time, N); state: (D, N) */
 void selective_scan(const float *x, const float *dt, const float *A, const float *B, const float *C, float *state, float *y,
                     int64_t time, int64_t D, int64_t N) {
@@ -71,9 +134,10 @@ void selective_scan(const float *x, const float *dt, const float *A, const float
     }
 }
 
-/* x, y: (time, H, P); dt: (time, H); A: (H); B, C: (time, G, N), N a multiple of 8; state: (H, P, N) */
+/* x, y: (time, H, P); dt: (time, H); A: (H); B, C: (time, G, N), N a multiple of 8; state: (H, P, N); of x, B and C the numbers from one
+   token to the next are given: they may be cut out of one array */
 void ssd(const float *x, const float *dt, const float *A, const float *B, const float *C, float *state, float *y, int64_t time, int64_t H,
-         int64_t P, int64_t G, int64_t N) {
+         int64_t P, int64_t G, int64_t N, int64_t x_step, int64_t B_step, int64_t C_step) {
     int64_t vectors = N / W;
     for (int64_t begin = 0; begin < time; begin += TILE) {
         int64_t end = begin + TILE < time ? begin + TILE : time;
@@ -86,15 +150,14 @@ void ssd(const float *x, const float *dt, const float *A, const float *B, const 
                 v8 h[MOST / W];
                 memcpy(h, row, N * sizeof(float));
                 for (int64_t t = begin; t < end; t++) {
-                    int64_t at = (t * H + head) * P + p;
-                    float enters = dt[t * H + head] * x[at], keeps = decays[t - begin];
-                    const float *b = B + (t * G + group) * N, *c = C + (t * G + group) * N;
+                    float enters = dt[t * H + head] * x[t * x_step + head * P + p], keeps = decays[t - begin];
+                    const float *b = B + t * B_step + group * N, *c = C + t * C_step + group * N;
                     v8 sum = all(0);
                     for (int64_t v = 0; v < vectors; v++) {
                         h[v] = h[v] * keeps + load(b + v * W, W) * enters;
                         sum += h[v] * load(c + v * W, W);
                     }
-                    y[at] = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+                    y[(t * H + head) * P + p] = total(sum);
                 }
                 memcpy(row, h, N * sizeof(float));
             }

@@ -78,6 +78,7 @@ def compiled_selective_scan(inputs: ScanInputs) -> tuple[Float[Tensor, "batch ti
     Raises:
         ValueError: a result that is not finite.
     """
+    inputs = inputs._replace(x=inputs.x.contiguous(), B=inputs.B.contiguous(), C=inputs.C.contiguous())
     return _scan(kernels().selective_scan, inputs, (*inputs.x.shape[1:], inputs.A.shape[1]))
 
 
@@ -87,12 +88,19 @@ def compiled_ssd(inputs: ScanInputs) -> tuple[Float[Tensor, "batch time heads d_
     Raises:
         ValueError: a result that is not finite.
     """
-    return _scan(kernels().ssd, inputs, (*inputs.x.shape[1:], *inputs.B.shape[2:]))
+    inputs = inputs._replace(x=_tokens(inputs.x), B=_tokens(inputs.B), C=_tokens(inputs.C))
+    steps = (part.stride(1) for part in (inputs.x, inputs.B, inputs.C))
+    return _scan(kernels().ssd, inputs, (*inputs.x.shape[1:], *inputs.B.shape[2:], *steps))
+
+
+def _tokens(part: Float[Tensor, "batch time outer inner"]) -> Float[Tensor, "batch time outer inner"]:
+    """The same, with a token's own numbers side by side; from one token to the next it may be further."""
+    return part if part.stride()[2:] == (part.shape[3], 1) else part.contiguous()
 
 
 def _scan(kernel, inputs: ScanInputs, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    x, dt, A, B, C = (part.contiguous() for part in inputs[:5])
-    y, state = torch.empty_like(x), inputs.state.clone(memory_format=torch.contiguous_format)
+    x, dt, A, B, C = inputs.x, inputs.dt.contiguous(), inputs.A.contiguous(), inputs.B, inputs.C
+    y, state = torch.empty_like(x, memory_format=torch.contiguous_format), inputs.state.clone(memory_format=torch.contiguous_format)
     for row in zip(x, dt, [A] * len(x), B, C, state, y, strict=True):
         kernel(*(ctypes.c_void_p(part.data_ptr()) for part in row), *map(ctypes.c_int64, sizes))
     require_finite(y, state, inputs)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridlab.ssm.causal_conv import causal_conv
+from hybridlab.ssm.compiled_mixer import MAMBA2, conv_silu, mixer_serves, skip_and_gate
 from hybridlab.ssm.fused import run_ssd
 from hybridlab.ssm.mamba_config import MambaConfig, step_bias, step_size
 from hybridlab.ssm.mixer_state import MixerState
@@ -58,12 +59,20 @@ class Mamba2Mixer(nn.Module):
         past, memory = (None, None) if state is None else state
         groups = self.config.n_groups * self.config.d_state
         gate, xBC, z = self.in_proj(u).split([self.config.d_inner, self.config.d_inner + 2 * groups, self.config.n_heads], dim=-1)
-        xBC, past = causal_conv(xBC, self.conv1d.weight[:, 0], self.conv1d.bias, past)
-        x, B, C = F.silu(xBC).split([self.config.d_inner, groups, groups], dim=-1)
+        in_c = mixer_serves(self, u, MAMBA2)
+        if in_c:
+            xBC, past = conv_silu(xBC, self.conv1d, past)
+        else:
+            xBC, past = causal_conv(xBC, self.conv1d.weight[:, 0], self.conv1d.bias, past)
+            xBC = F.silu(xBC)
+        x, B, C = xBC.split([self.config.d_inner, groups, groups], dim=-1)
         x = x.unflatten(-1, (self.config.n_heads, -1))
         B, C = (part.unflatten(-1, (self.config.n_groups, -1)) for part in (B, C))
         wide = torch.promote_types(z.dtype, torch.float32)  # a bfloat16 step loses the text
         dt = step_size(z.to(wide) + self.dt_bias.to(wide), self.config.step)
         y, memory = run_ssd(x, dt, -torch.exp(self.A_log.to(wide)), B, C, memory)
+        if in_c:
+            skip = self.D.repeat_interleave(x.shape[-1])
+            return self.out_proj(skip_and_gate(y.flatten(-2), x.flatten(-2), skip, gate, self.norm)), MixerState(past, memory)
         y = (y + self.D[:, None] * x).flatten(-2)
         return self.out_proj(self.norm(y, gate)), MixerState(past, memory)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybridlab.ssm.compiled_mixer import MAMBA, compiled_mamba, mixer_serves
 from hybridlab.ssm.mamba2_block import Mamba2Mixer
 from hybridlab.ssm.mamba_block import MambaMixer
 from hybridlab.ssm.mamba_config import MambaConfig
@@ -30,7 +31,9 @@ class MambaLayer(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch time d_model"], state: MixerState | None = None
     ) -> tuple[Float[Tensor, "batch time d_model"], MixerState]:
-        mixed, state = self.mixer(self.norm(x), state)
+        u = self.norm(x)
+        in_c = isinstance(self.mixer, MambaMixer) and mixer_serves(self.mixer, u, MAMBA)
+        mixed, state = compiled_mamba(self.mixer, u, state) if in_c else self.mixer(u, state)
         return x + mixed, state
 
 
