@@ -10,6 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from assistant.language import VIETNAMESE as VIETNAMESE_LETTERS
 from assistant.memory.when import SESSIONS
 from assistant.store.words import folded
 
@@ -35,13 +36,19 @@ CUES = tuple(re.compile(pattern, re.IGNORECASE) for pattern in ENGLISH), tuple(r
 WE = frozenset(["we", "chung ta", "chung toi"])
 ASKING = re.compile(r"\bask(?:ed)?\b|\bhoi\b", re.IGNORECASE)
 
-BEGINS = re.compile(
-    r"(?:and |but |so |then )?(?:what|who|whom|whose|where|when|which|how|why|is|are|was|were|am|do|does|did|can|could|may|must|should|"
-    r"shall|will|would|has|have|had)\b"
-)
-ENDS = re.compile(
-    r"\b(?:gi|nao|dau|ai|khong|chua|bao nhieu|bao lau|bao gio|may gio|the nao|sao)$|^(?:ai|bao nhieu|khi nao|vi sao|tai sao)\b"
-)
+_AUXILIARY = r"(?:is|are|was|were|am|do|does|did|can|could|may|must|should|shall|will|would|has|have|had)\b"
+BEGINS = re.compile(rf"(?:and |but |so |then )?(?:(?:what|who|whom|whose|where|when|which|how|why)\b|{_AUXILIARY})")
+# With a full stop these tell: "What scares him is thunder." and "Had coffee with my sister."
+STATED = re.compile(rf"(?:what|who|where|how|why) (?!{_AUXILIARY}).+ (?:is|are|was|were) .+\.$|(?:had|have|was|were|must|will|am) .+\.$")
+_ENDING, _OPENING = "gì nào đâu ai không chưa bao_nhiêu bao_lâu bao_giờ mấy_giờ thế_nào sao", "ai(?!_cũng) bao_nhiêu khi_nào vì_sao tại_sao"
+
+
+def _ends(ending: str, opening: str) -> re.Pattern[str]:
+    ending, opening = ("|".join(words.split()).replace("_", " ") for words in (ending, opening))
+    return re.compile(rf"\b(?:{ending})$|^(?:{opening})\b")
+
+
+ENDS, ENDS_UNMARKED = _ends(_ENDING, _OPENING), _ends(folded(_ENDING), folded(_OPENING))
 WANTS = re.compile(r"\b(?:want|like|need|wish) to (?:know|see|read)|\bmuon (?:biet|xem|hoi)|\bcan biet|\bwonder\b")
 TELLS = re.compile(
     r"(?:please )?(?:remember|note)(?: that)?\b|(?:i|we|my|our|i'm|i’m|i've|i’ve)\b|(?:hay )?(?:ghi nho|nho (?:rang|la|giup))\b"
@@ -87,11 +94,15 @@ def _roles(who: str, said: str) -> tuple[str, ...]:
 def is_question(turn: str) -> bool:
     """Whether a turn asks and tells nothing: what was only asked is no evidence of anything."""
     sentences = [one.strip(" \n\t\"'“”«»") for one in re.split(r"(?<=[.!?…])\s+", turn.strip())]
-    return all(one.endswith("?") or _asks(folded(one).rstrip(". ")) for one in sentences if one)
+    return all(one.endswith("?") or _asks(unicodedata.normalize("NFC", one).casefold()) for one in sentences if one)
 
 
-def _asks(plain: str) -> bool:
-    return bool(BEGINS.match(plain) or ENDS.search(plain))
+def _asks(sentence: str) -> bool:
+    """With its marks a Vietnamese word is no other: `máy` (machine) is not `may`, `đầu` (head) not `đâu` (where)."""
+    if BEGINS.match(sentence):
+        return not STATED.match(sentence)
+    plain = sentence.rstrip(". ")
+    return bool(ENDS.search(plain) if VIETNAMESE_LETTERS.search(plain) else ENDS_UNMARKED.search(folded(plain)))
 
 
 def tells(turn: str) -> bool:

@@ -72,6 +72,21 @@ def test_a_turn_that_only_asks(turn: str) -> None:
     assert not tells(turn)
 
 
+TOLD = (
+    "What bothers me about him is the noise.",
+    "Who called was my sister.",
+    "Had coffee with my sister this morning.",
+    "Máy của tôi chạy được hai năm",
+    "Con tôi bị đau đầu",
+    "Ai cũng nhắc đến chuyến đi.",
+)
+
+
+@pytest.mark.parametrize("turn", TOLD)
+def test_a_turn_that_tells_is_no_question_for_how_it_begins_or_ends(turn: str) -> None:
+    assert not is_question(turn)
+
+
 @pytest.mark.parametrize(
     ("turn", "of_oneself"),
     [
