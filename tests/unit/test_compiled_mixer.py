@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hybridlab.ssm import compiled_mixer
+from hybridlab.ssm import compiled_mixer, mamba_model
 from hybridlab.ssm.compiled_mixer import MAMBA, MAMBA2, compiled_mamba, conv_silu, mixer_serves, skip_and_gate, softplus
 from hybridlab.ssm.mamba2_block import Mamba2Mixer
 from hybridlab.ssm.mamba_block import MambaMixer
@@ -97,3 +97,15 @@ def test_a_learners_own_convolution_runs_itself(monkeypatch):
             patch.setitem(REGISTRY, f"hybridlab.ssm.{symbol}", entry.__class__(**{**vars(entry), "origin": "learner"}))
             assert not mixer_serves(mixer, u, MAMBA)
     assert mixer_serves(mixer, u, MAMBA)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_long_text_is_read_in_pieces_and_as_it_is_in_one(version, monkeypatch):
+    model, tokens = Mamba(config(version, d_model=8)), torch.randint(11, (2, 50))
+    whole, end = model.read(tokens)
+    monkeypatch.setattr(mamba_model, "PIECE", 16)
+    with torch.no_grad():
+        pieces, after = model.read(tokens)
+    torch.testing.assert_close(pieces, whole.detach(), rtol=1e-4, atol=2e-5)
+    for got, want in zip(after, end, strict=True):
+        torch.testing.assert_close(tuple(got), tuple(part.detach() for part in want), rtol=1e-4, atol=2e-5)

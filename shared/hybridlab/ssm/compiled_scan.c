@@ -12,6 +12,9 @@
 #define TILE 64 /* tokens */
 #define MOST 256 /* numbers of a channel's state, at most */
 
+/* Compiled anew where a size is known: with the usual numbers of states the loops over them are unrolled, half as fast again. */
+#define INLINE inline __attribute__((always_inline))
+
 typedef float v8 __attribute__((vector_size(32)));
 typedef int32_t i8 __attribute__((vector_size(32)));
 
@@ -19,18 +22,26 @@ static inline v8 all(float x) { return (v8){x, x, x, x, x, x, x, x}; }
 
 static inline v8 load(const float *p, int n) {
     v8 v = {0};
-    memcpy(&v, p, n == W ? sizeof v : n * sizeof(float));
+    if (n == W) memcpy(&v, p, sizeof v); /* one instruction; a size that is not known is a call */
+    else memcpy(&v, p, n * sizeof(float));
     return v;
 }
 
-static inline void store(float *p, v8 v, int n) { memcpy(p, &v, n == W ? sizeof v : n * sizeof(float)); }
+static inline void store(float *p, v8 v, int n) {
+    if (n == W) memcpy(p, &v, sizeof v);
+    else memcpy(p, &v, n * sizeof(float));
+}
 
 /* exp of numbers of at most 0: 2^k · e^r with |r| at most ln 2 / 2, e^r by its series; below -87 it is taken at -87 (1.6e-38).
    NaN stays NaN. */
 static inline v8 decay(v8 x) {
     const v8 low = all(-87.0f), magic = all(12582912.0f); /* 1.5 · 2^23: adding it rounds to a whole number */
+#ifdef __AVX__
+    x = __builtin_ia32_maxps256(low, x); /* of two the second, where one is NaN */
+#else
     i8 below = x < low;
     x = (v8)(((i8)low & below) | ((i8)x & ~below));
+#endif
     v8 k = x * 1.44269504f + magic;
     i8 power = (i8)k << 23;
     k -= magic;
@@ -108,7 +119,7 @@ void skip_and_gate(const float *y, const float *x, const float *D, const float *
 }
 
 /* x, dt, y: (time, D); A: (D, N); B, C: (time, N); state: (D, N) */
-void selective_scan(const float *x, const float *dt, const float *A, const float *B, const float *C, float *state, float *y,
+static INLINE void scan(const float *x, const float *dt, const float *A, const float *B, const float *C, float *state, float *y,
                     int64_t time, int64_t D, int64_t N) {
     for (int64_t begin = 0; begin < time; begin += TILE) {
         int64_t end = begin + TILE < time ? begin + TILE : time;
@@ -134,9 +145,16 @@ void selective_scan(const float *x, const float *dt, const float *A, const float
     }
 }
 
+
+void selective_scan(const float *x, const float *dt, const float *A, const float *B, const float *C, float *state, float *y,
+                    int64_t time, int64_t D, int64_t N) {
+    if (N == 16) scan(x, dt, A, B, C, state, y, time, D, 16);
+    else scan(x, dt, A, B, C, state, y, time, D, N);
+}
+
 /* x, y: (time, H, P); dt: (time, H); A: (H); B, C: (time, G, N), N a multiple of 8; state: (H, P, N); of x, B and C the numbers from one
    token to the next are given: they may be cut out of one array */
-void ssd(const float *x, const float *dt, const float *A, const float *B, const float *C, float *state, float *y, int64_t time, int64_t H,
+static INLINE void heads(const float *x, const float *dt, const float *A, const float *B, const float *C, float *state, float *y, int64_t time, int64_t H,
          int64_t P, int64_t G, int64_t N, int64_t x_step, int64_t B_step, int64_t C_step) {
     int64_t vectors = N / W;
     for (int64_t begin = 0; begin < time; begin += TILE) {
@@ -163,4 +181,11 @@ void ssd(const float *x, const float *dt, const float *A, const float *B, const 
             }
         }
     }
+}
+
+void ssd(const float *x, const float *dt, const float *A, const float *B, const float *C, float *state, float *y, int64_t time, int64_t H,
+         int64_t P, int64_t G, int64_t N, int64_t x_step, int64_t B_step, int64_t C_step) {
+    if (N == 64) heads(x, dt, A, B, C, state, y, time, H, P, G, 64, x_step, B_step, C_step);
+    else if (N == 128) heads(x, dt, A, B, C, state, y, time, H, P, G, 128, x_step, B_step, C_step);
+    else heads(x, dt, A, B, C, state, y, time, H, P, G, N, x_step, B_step, C_step);
 }

@@ -6,7 +6,8 @@ Submodules bear the names of transformers' MambaModel and Mamba2Model, so their 
 import math
 from collections.abc import Sequence
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hybridlab.ssm.compiled_mixer import MAMBA, compiled_mamba, mixer_serves
@@ -17,6 +18,7 @@ from hybridlab.ssm.mixer_state import MixerState
 from hybridlab.ssm.stateful import StatefulModel
 from hybridlab.transformer.norms import RMSNorm
 
+PIECE = 2_048  # tokens that a CPU reads at once: what a layer makes of them stays in its cache
 ModelState = list[MixerState]
 
 
@@ -56,6 +58,18 @@ class Mamba(StatefulModel):
         nn.init.normal_(self.embeddings.weight, std=0.02)
         for layer in self.layers:  # 2312.00752's code: what writes into the residual stream shrinks with its depth
             layer.mixer.out_proj.weight.data /= math.sqrt(config.n_layers)
+
+    def read(
+        self, tokens: Int[Tensor, "batch time"], state: ModelState | None = None
+    ) -> tuple[Float[Tensor, "batch time d_model"], ModelState]:
+        """As `StatefulModel.read`; where nothing is learned, a CPU reads a long text in pieces, up to twice as fast."""
+        if torch.is_grad_enabled() or tokens.device.type != "cpu" or tokens.shape[-1] <= PIECE:
+            return super().read(tokens, state)
+        read = []
+        for piece in tokens.split(PIECE, dim=-1):
+            x, state = super().read(piece, state)
+            read.append(x)
+        return torch.cat(read, dim=1), state
 
     def stack(self) -> tuple[nn.Module, Sequence[nn.Module], nn.Module, nn.Module]:
         return self.embeddings, self.layers, self.norm_f, self.lm_head
