@@ -66,7 +66,8 @@ def from_memory(
     `conversation` is the one in which it is asked, `before` its own number there: it does not answer itself.
     """
     wanted = cue.question if cue else question
-    recalled = memory.recall(owner, wanted, LOOKED_AT, conversation=conversation, before=before)
+    questions = bool(cue and cue.questions)
+    recalled = memory.recall(owner, wanted, LOOKED_AT, conversation=conversation, before=before, questions=questions)
     meant = [one for one in recalled if _is_meant(one.turn, cue) and _stands(store, owner, one.turn)][:READ]
     if not meant:
         return ()

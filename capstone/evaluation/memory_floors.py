@@ -1,16 +1,18 @@
-"""The rankings that need no training: by words, by meaning, fused, with sessions and days kept to, by recency, with the last turns added.
+"""What the assistant recalls, beside simpler rankings: by words, by meaning, fused, with sessions and days kept to, by recency, with the
+last turns added.
 
-Words are ranked by the assistant's own database (SQLite's BM25), as its memory ranks them.
+Words are ranked by the assistant's own database (SQLite's BM25). What it recalls is asked of its own memory, told turn by turn.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from assistant.cues import is_question
-from assistant.memory.recall import DEPTH
+from assistant.memory.recall import DEPTH, Recall
 from assistant.memory.when import when
 from assistant.store import Store
 from assistant.store.turns import Session
@@ -18,9 +20,7 @@ from hybridlab.rag.fusion import reciprocal_rank_fusion
 
 from capstone.evaluation.memory_vectors import Seen, Vectors
 
-FLOORS = ("bm25", "e5", "fused", "filtered", "statements", "recent", "context 1", "context 6")
-
-
+FLOORS = ("bm25", "e5", "fused", "filtered", "assistant", "recent", "context 1", "context 6")
 Ranked = dict[str, list[int]]  # ranking → turns, best first
 
 
@@ -31,23 +31,66 @@ def nearest(seen: Seen, vector: np.ndarray, allowed: np.ndarray) -> list[int]:
     return allowed[np.argsort(-best[allowed], kind="stable")][:DEPTH].tolist()
 
 
-def rank_all(seen: Seen, encoder: Vectors) -> list[Ranked]:
-    """The rankings of every question of a talk; `encoder` embeds what a floor asks for instead of the question."""
-    talk = seen.talk
+class Asking:
+    """An encoder of questions whose vectors are kept."""
+
+    def __init__(self, vectors: Vectors):
+        self.query, self.dim = vectors.questions, vectors.encoder.dim
+
+
+@contextmanager
+def told(seen: Seen, turns: int) -> Iterator[tuple[Store, list[str]]]:
+    """A store in which a user has been told the first turns of a talk, and the name of each session."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        store = Store(Path(folder) / "assistant.db")
+        store, names = Store(Path(folder) / "assistant.db"), []
         store.keys.ensure_user("user")
-        with store.database.transaction():
-            names: dict[int, str] = {}
-            for one in talk.said:
-                if one.session not in names:
-                    names[one.session] = store.conversations.begin("user", "").id
-                store.conversations.add("user", names[one.session], one.role, one.text)
-        first = min(turn.id for turn in store.turns.all("user", 10**6))
         try:
-            return [_rank(store, first, seen, number, encoder) for number in range(len(talk.asked))]
+            tell(store, seen, names, 0, turns)
+            yield store, names
         finally:
             store.close()
+
+
+def tell(store: Store, seen: Seen, names: list[str], start: int, end: int) -> list[int]:
+    """Tell some turns of a talk; their numbers in the store. `names` gets the sessions that begin."""
+    with store.database.transaction():
+        made = []
+        for one in seen.talk.said[start:end]:
+            if one.session == len(names):
+                names.append(store.conversations.begin("user", "").id)
+            made.append(store.conversations.add("user", names[one.session], one.role, one.text))
+    return made
+
+
+def rank_all(seen: Seen, encoder: Vectors, found: Sequence[list[int]]) -> list[Ranked]:
+    """The rankings of every question of a talk, for which the assistant has found what it has (`recalled_all`); `encoder` embeds what a
+    floor asks for instead of the question."""
+    with told(seen, len(seen.talk.said)) as (store, _):
+        first = min(turn.id for turn in store.turns.all("user", 10**6))
+        ranked = [_rank(store, first, seen, number, encoder) for number in range(len(seen.talk.asked))]
+    return [{**floors, "assistant": of} for floors, of in zip(ranked, found, strict=True)]
+
+
+def recalled_all(seen: Seen, encoder: Vectors) -> list[list[int]]:
+    """What the assistant's memory answers to every question of a talk at its place: turns of the talk, best first."""
+    found: list[list[int]] = [[] for _ in seen.talk.asked]
+    vectors = np.split(seen.pieces, np.flatnonzero(np.diff(seen.of_turn)) + 1)
+    with told(seen, 0) as (store, names):
+        recall, numbers = Recall(store, Asking(encoder)), []
+        for number in sorted(range(len(found)), key=lambda number: seen.talk.asked[number].place):
+            one, start = seen.talk.asked[number], len(numbers)
+            numbers += tell(store, seen, names, start, one.place)
+            new = range(start, one.place)
+            store.turns.embedded([(numbers[turn], seen.talk.said[turn].text) for turn in new], [vectors[turn] for turn in new])
+            for turn in new:
+                recall.add("user", numbers[turn], seen.talk.said[turn].text, vectors[turn])
+            place = {stored: turn for turn, stored in enumerate(numbers)}
+            present, now = names[one.session] if one.session < len(names) else None, seen.talk.now(one)
+            times = [(seen.talk.said[turn].created, numbers[turn]) for turn in new]
+            store.database.connection.executemany("UPDATE messages SET created = ? WHERE id = ?", times)
+            hits = recall("user", one.question, DEPTH, conversation=present, now=now)
+            found[number] = [place[hit.turn.id] for hit in hits]
+    return found
 
 
 def _rank(store: Store, first: int, seen: Seen, number: int, encoder: Vectors) -> Ranked:
@@ -79,7 +122,6 @@ def _rank(store: Store, first: int, seen: Seen, number: int, encoder: Vectors) -
         wanted = asked.question or plain
         ranked = words(wanted, allowed), nearest(seen, encoder.questions([wanted])[0], allowed)
     floors["filtered"] = [turn for turn, _ in reciprocal_rank_fusion(ranked)]
-    floors["statements"] = [turn for turn in floors["filtered"] if not is_question(talk.said[turn].text)]
     if one.ability == "follow":
         for count in (1, 6):
             text = " ".join([*(turn.text for turn in talk.said[max(0, one.place - count) : one.place]), plain])

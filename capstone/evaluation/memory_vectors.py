@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from assistant.memory.recall import pieces
+from assistant.memory.index import pieces
 from hybridlab.data.cache import cache_dir
 from hybridlab.rag.embed import E5
 from jaxtyping import Float32, Int64

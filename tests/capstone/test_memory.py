@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
+from assistant.knowledge.search import dictionary, possible_words
 from assistant.memory import service as room
-from assistant.memory.recall import pieces
+from assistant.memory.index import Index, pieces
+from assistant.memory.meaning import centred, centres
 from assistant.memory.service import Memory
 from assistant.store import Store
+from hybridlab.rag.structured_query import WordIndex
 
 from tests.capstone.conftest import HashEncoder
 
@@ -67,7 +71,7 @@ def test_one_sentence_of_a_long_turn_speaks_for_it(memory: Memory, store: Store)
     by_itself = memory.encoder.passages([long, "What is this called?"]) @ memory.encoder.query(["My sister is called Lan"])[0]
     assert by_itself[0] < by_itself[1]
     assert memory.recall("mai", "My sister is called Lan", 1)[0].ranks["e5"] == 1
-    assert len(memory.recall._index_of("mai").vectors) == 6 + 1 + 1
+    assert sum(map(len, memory.recall._index_of("mai").words.values())) == 6 + 1 + 1
 
 
 @pytest.mark.parametrize("content", ["one", "One. Two.", "One. Two. Three.", "chữ " * 9, "Word. " * 500, "\n\n", "?" * 9])
@@ -94,6 +98,82 @@ def test_another_owners_turns_are_not_there(memory: Memory, store: Store):
         memory.delete("mai", theirs)
     memory.delete_all("mai")
     assert found(memory, "gate code", owner="tom") == ["the gate code is 1234"]
+
+
+def test_what_was_only_asked_comes_last_but_where_that_is_asked_for(memory: Memory, store: Store):
+    talk(store, "What is my sister called?", "I can't say.", "My sister is called Lan.", "Noted.")
+    assert memory.wait(20)
+    assert found(memory, "What is my sister called?")[0] == "My sister is called Lan."
+    assert found(memory, "What is my sister called?", questions=True)[0] == "What is my sister called?"
+    assert memory.search("mai", "What did I ask you about my sister?", 1)[0].turn.content == "What is my sister called?"
+
+
+def test_a_turn_in_the_other_language_is_found_by_translated_words():
+    encoder, index = HashEncoder(), Index(HashEncoder.dim)
+    said = ("Mật khẩu của máy chủ là mười hai", "Hôm nay trời mưa", "The password is long", "My aunt collects stamps")
+    for turn, content in enumerate(said):
+        index.add(turn, content, encoder.passages([content]))
+    for question in ("What is the password?", "Mật khẩu là gì?"):
+        fit = index.look(question, encoder.query([question])[0], None)
+        assert (fit.share > 0).tolist() == [True, False, True, False]
+        assert fit.other.tolist() == [not fit.other[2]] * 2 + [fit.other[2]] * 2
+
+
+def test_a_correction_comes_before_what_it_corrects_and_the_older_value_where_it_is_asked_for(memory: Memory, store: Store):
+    first, new, other = "The gate code is 12.", "Correction: the gate code is 34.", "Actually my fridge hums loudly."
+    talk(store, first, "noted", new, "noted", other, "noted")
+    assert memory.wait(20)
+    assert found(memory, "What is the gate code?")[:2] == [new, first]
+    assert found(memory, "What was the gate code at first?")[:2] == [first, new]
+    assert found(memory, "Mã cổng lúc đầu: gate code là gì?")[:2] == [first, new]
+    assert found(memory, "Does my fridge hum?")[0] == other
+
+
+def test_a_newer_turn_that_corrects_nothing_is_not_put_first_for_its_age(memory: Memory, store: Store):
+    talk(store, "My sister has size 40 in shoes.", "noted", "My sister has a dog.", "noted")
+    assert memory.wait(20)
+    assert found(memory, "Which size has my sister in shoes?")[0] == "My sister has size 40 in shoes."
+
+
+def test_vectors_lose_what_a_language_has_in_common_and_others_are_left_alone():
+    for name, mean in centres().items():
+        kind, language = name.split()
+        own = np.random.default_rng(0).standard_normal((3, len(mean))).astype(np.float32)
+        own /= np.linalg.norm(own, axis=1, keepdims=True)
+        assert np.allclose(centred(mean + 0.3 * own, kind, language), own, atol=1e-6)
+    other = np.ones((2, 64), np.float32)
+    assert centred(other, "query", "en") is other
+
+
+@pytest.mark.parametrize("allowed", [None, [1, 3, 4, 9]])
+def test_an_index_says_of_each_turn_what_its_best_piece_says(allowed: list[int] | None):
+    said = {
+        1: "My sister is called Lan. She is tall. We met in Rome.",
+        2: "The gate is red.",
+        3: "Chị tôi tên là Lan. Chị ấy cao. Cổng màu đỏ.",
+        4: "Is she?",
+        7: "The gate is red.",
+    }
+    encoder, index, question = HashEncoder(), Index(HashEncoder.dim), "What is my sister called?"
+    for turn, content in said.items():
+        for now in ("Something else. " * 5, content) if turn == 2 else (content,):
+            index.add(turn, now, encoder.passages(pieces(now)))
+    fit = index.look(question, encoder.query([question])[0], allowed)
+    assert fit.turns.tolist() == [turn for turn in said if allowed is None or turn in allowed]
+    assert fit.other.tolist() == [turn == 3 for turn in fit.turns]
+    assert fit.asks.tolist() == [turn == 4 for turn in fit.turns]
+    whole = {language: WordIndex() for language in ("en", "vi")}
+    for turn in fit.turns.tolist():
+        language = "vi" if turn == 3 else "en"
+        of = pieces(said[turn])
+        whole[language].add([turn * 100 + n for n in range(len(of))], [dictionary().words(piece, language) for piece in of])
+    for row, turn in enumerate(fit.turns.tolist()):
+        near = [float(encoder.passages([piece])[0] @ encoder.query([question])[0]) for piece in pieces(said[turn])]
+        assert fit.cosine[row] == pytest.approx(max(near), abs=1e-6)
+        assert near[fit.piece[row]] == pytest.approx(max(near), abs=1e-6)
+        language = "vi" if turn == 3 else "en"
+        shares = dict(whole[language].search(possible_words(question, "en", language), 99))
+        assert fit.share[row] == pytest.approx(max((share for at, share in shares.items() if at // 100 == turn), default=0.0), abs=1e-6)
 
 
 def test_what_has_not_ended_and_what_found_nothing_is_no_memory(memory: Memory, store: Store):
@@ -249,5 +329,5 @@ def test_the_turn_that_answers_comes_first_in_long_real_style_talk(tmp_path: Pat
 
     found = measure(E5(), tmp_path)["fused"]
     assert found["questions"] == 155
-    assert found["R@1"] >= 0.85
+    assert found["R@1"] >= 0.9
     assert found["R@5"] >= 0.95

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from assistant.cues import is_question
-from assistant.memory.recall import DEPTH, Recall, pieces
+from assistant.memory.index import pieces
+from assistant.memory.recall import DEPTH, Recall
 from assistant.store import Store
 
-from capstone.evaluation.memory_floors import FLOORS, rank_all
+from capstone.evaluation.memory_floors import FLOORS, rank_all, recalled_all
 from capstone.evaluation.memory_probes import Talk, examination
 from capstone.evaluation.memory_vectors import Vectors, seen
 from tests.capstone.conftest import HashEncoder
@@ -52,22 +53,26 @@ def test_vectors_are_made_once(tmp_path: Path, talk: Talk):
     assert (again.passages(["two", "one"]) == made[[1, 0]]).all()
 
 
-def test_a_ranking_holds_what_was_said_before_and_statements_no_question(tmp_path: Path, talk: Talk):
+def test_a_ranking_holds_what_was_said_before_and_the_assistants_what_was_told_first(tmp_path: Path, talk: Talk):
     vectors = Vectors(Encoder(), tmp_path)
-    for one, ranked in zip(talk.asked, rank_all(seen([talk], vectors)[0], vectors), strict=True):
+    of = seen([talk], vectors)[0]
+    for one, ranked in zip(talk.asked, rank_all(of, vectors, recalled_all(of, vectors)), strict=True):
         assert set(ranked) == {name for name in FLOORS if one.ability == "follow" or not name.startswith("context")}
         assert all(0 <= turn < one.place for of in ranked.values() for turn in of)
-        assert not any(is_question(talk.said[turn].text) for turn in ranked["statements"])
+        asks = [is_question(talk.said[turn].text) for turn in ranked["assistant"]]
+        assert asks == sorted(asks)
         if one.ability == "session":
-            assert {talk.said[turn].session for turn in ranked["filtered"]} == {talk.said[one.answers[0]].session}
+            for name in ("filtered", "assistant"):
+                assert {talk.said[turn].session for turn in ranked[name]} == {talk.said[one.answers[0]].session}
 
 
 @pytest.mark.parametrize("ability", ["plain", "session", "follow"])
-def test_the_filtered_ranking_is_what_memory_recalls(tmp_path: Path, talk: Talk, ability: str):
+def test_the_assistants_ranking_is_what_memory_recalls_that_was_told_all_at_once(tmp_path: Path, talk: Talk, ability: str):
     one = next(asked for asked in talk.asked if asked.ability == ability)
     numbered = [replace(turn, text=f"{turn.text} n{n}") for n, turn in enumerate(talk.said[: one.place])]  # no turn said twice
     told, vectors = Talk(numbered, [one]), Vectors(Encoder(), tmp_path)
-    (ranked,) = rank_all(seen([told], vectors)[0], vectors)
+    of = seen([told], vectors)[0]
+    (ranked,) = rank_all(of, vectors, recalled_all(of, vectors))
     store = Store(tmp_path / "assistant.db")
     store.keys.ensure_user("mai")
     sessions: dict[int, str] = {}
@@ -79,5 +84,5 @@ def test_the_filtered_ranking_is_what_memory_recalls(tmp_path: Path, talk: Talk,
         batch = store.turns.to_embed(10**6)
         store.turns.embedded([(turn, text) for turn, _, text in batch], [vectors.passages(pieces(text)) for _, _, text in batch])
     found = Recall(store, Encoder())("mai", one.question, DEPTH, conversation=sessions[one.session])
-    assert [hit.turn.content for hit in found][:20] == [told.said[turn].text for turn in ranked["filtered"]][:20]
+    assert [hit.turn.content for hit in found][:20] == [told.said[turn].text for turn in ranked["assistant"]][:20]
     store.close()

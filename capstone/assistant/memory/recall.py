@@ -1,78 +1,45 @@
-"""Find again what was said: words (BM25) and meaning (E5), fused by reciprocal ranks, over one owner's turns and no one else's.
+"""Find again what was said: by words and meaning, in both languages at once, over one owner's turns and no one else's.
 
-A long turn says many things, and the mean of all of them is near to none: so a turn has a vector for itself, and one for every two
-sentences of it; the nearest of these is how near the turn is.
-
-It is the floor that a learned memory may add to and never replaces.
+What fits a question is told by E5's cosine and by the share of the question's words, translated where a turn is in the other language,
+in one score (index.py); SQLite's ranking by words stands beside it, which also finds what has not been embedded yet, and words typed
+without diacritics. Turns that only ask come last: a question that was asked before is the nearest turn to itself, and tells nothing.
+Of turns that state the same matter newest.py says which is asked for. The numbers are chosen on the valid world of the invented talks and
+on BFCL's questions (docs/memory.md).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-from hybridlab.rag.fusion import reciprocal_rank_fusion
-from hybridlab.rag.index import DenseIndex
-from hybridlab.rag.sentences import sentence_spans
 
+from assistant.cues import is_question
 from assistant.history import REFUSALS
+from assistant.memory.index import Fit, Index, pieces
+from assistant.memory.newest import AMONG, asks_for_former, corrects, weighed
 from assistant.memory.when import when
 from assistant.store import Store
 from assistant.store.turns import Turn
 
-DEPTH = 50  # candidates of each retriever that are fused
-TOGETHER = 2  # sentences that have a vector of their own
-MOST = 64  # vectors of one turn
+DEPTH = 50  # candidates
+MEANING = 4.0  # of a cosine beside the share of the question's words
+OTHER = 0.05  # of a cosine, that a turn in the other language lacks
+FIRST, SLOWLY = 0.2, 60  # what the first place by SQLite's words counts; and how slowly that falls with the place
 
 
 @dataclass(frozen=True)
 class Recalled:
-    """A turn and why it was found: its fused score and its rank (from 1) by each retriever that found it (`bm25`, `e5`)."""
+    """A turn and why it was found: its score, and its rank (from 1) by SQLite's words and by meaning (`bm25`, `e5`), where it has one."""
 
     turn: Turn
     score: float
     ranks: dict[str, int]
 
 
-def pieces(content: str) -> list[str]:
-    """What of a turn is embedded: all of it, then every `TOGETHER` sentences, `MOST` pieces at most. A short turn is its only piece."""
-    spans = list(sentence_spans(content, 0, len(content)))
-    if len(spans) <= TOGETHER:
-        return [content]
-    ends = zip(spans, spans[TOGETHER - 1 :], strict=False)
-    return [content, *(content[first[0] : last[1]] for first, last in ends)][:MOST]
-
-
-class Index:
-    """One owner's turns by the vectors of their pieces."""
-
-    def __init__(self, dim: int):
-        self.vectors = DenseIndex(dim)
-        self.count: dict[int, int] = {}  # pieces of a turn
-
-    def __len__(self) -> int:
-        return len(self.count)
-
-    def add(self, turn: int, vectors: np.ndarray) -> None:
-        """Vectors [pieces, dim] of a turn."""
-        self.count[turn] = len(vectors)
-        self.vectors.add(np.array(self._places(turn), np.int64), vectors)
-
-    def search(self, vector: np.ndarray, k: int, allowed: Sequence[int] | None) -> list[int]:
-        """The `k` turns whose nearest piece is nearest."""
-        among = None if allowed is None else [place for turn in allowed if turn in self.count for place in self._places(turn)]
-        nearest = self.vectors.search(vector, k * MOST, among)
-        return list(dict.fromkeys(place // MOST for place, _ in nearest))[:k]
-
-    def _places(self, turn: int) -> range:
-        return range(turn * MOST, turn * MOST + self.count[turn])
-
-
 class Recall:
-    """Callable; keeps one index of meanings per owner, filled from the database when the owner first asks."""
+    """Callable; keeps one index per owner, filled from the database when the owner first asks."""
 
     def __init__(self, store: Store, encoder):
         self.store, self.encoder = store, encoder
@@ -88,45 +55,64 @@ class Recall:
         conversation: str | None = None,
         before: int | None = None,
         now: datetime | None = None,
+        questions: bool = False,
     ) -> list[Recalled]:
         """The best `k` turns, best first. `conversation` is the present one: "the last session" is the one before it. `before` is the
-        turn that asks: neither it nor what follows it is recalled."""
+        turn that asks: neither it nor what follows it is recalled. `questions`: what was asked is wanted, and not what was told."""
         sessions = [session for session in self.store.turns.sessions(owner) if session.id != conversation]
         asked = when(question, sessions, now or datetime.now())
         allowed = None if asked.everything else self.store.turns.ids(owner, asked.sessions, asked.since, asked.until)
         if allowed == []:
             return []
         wanted, depth = asked.question or question, max(k, DEPTH)
-        rankings = {
-            "bm25": [turn for turn, _ in self.store.turns.search_words(owner, wanted, depth, allowed)],
-            "e5": self._by_meaning(owner, wanted, depth, allowed),
-        }
-        if before is not None:
-            rankings = {name: [turn for turn in of if turn < before] for name, of in rankings.items()}
-        fused = dict(reciprocal_rank_fusion(list(rankings.values())))
-        turns = [turn for turn in self.store.turns.get(owner, list(fused)) if turn.content not in REFUSALS]
-        return [
-            Recalled(turn, fused[turn.id], {name: of.index(turn.id) + 1 for name, of in rankings.items() if turn.id in of})
-            for turn in turns[:k]
-        ]
+        words = [turn for turn, _ in self.store.turns.search_words(owner, wanted, depth, allowed) if before is None or turn < before]
+        fit = self._fit(owner, wanted, allowed, before)
+        return self._ranked(owner, fit, words, depth, asks_for_former(wanted), questions)[:k]
 
-    def _by_meaning(self, owner: str, question: str, k: int, allowed: list[int] | None) -> list[int]:
+    def _fit(self, owner: str, question: str, allowed: list[int] | None, before: int | None) -> Fit:
         vector = self.encoder.query([question])[0]
         with self._lock:
-            return self._index_of(owner).search(vector, k, allowed)
+            index = self._index_of(owner)
+            if allowed is None and before is not None:
+                allowed = [turn for turn in index.turns() if turn < before]
+            return index.look(question, vector, allowed)
+
+    def _ranked(self, owner: str, fit: Fit, words: list[int], depth: int, former: bool, questions: bool) -> list[Recalled]:
+        """Of the turns that fit best or are found by words, those of the wanted kind first."""
+        scores = fit.share + MEANING * (fit.cosine + OTHER * fit.other)
+        best = np.lexsort((-scores, fit.asks != questions))[:depth]
+        turns = self.store.turns.get(owner, list(dict.fromkeys([*fit.turns[best].tolist(), *words])))
+        told = {turn.id: turn for turn in turns if turn.content not in REFUSALS}
+        unwanted = {turn.id for turn in told.values() if is_question(turn.content) != questions}
+        row_of = fit.rows(list(told))
+        score = {turn: float(scores[row_of[turn]]) if turn in row_of else 0.0 for turn in told}
+        for place, turn in enumerate(turn for turn in words if turn in told and turn not in unwanted):
+            score[turn] += FIRST * SLOWLY / (SLOWLY + place)
+        order = sorted(told, key=lambda turn: (turn in unwanted, -score[turn]))
+        compared = [turn for turn in order[:AMONG] if turn in row_of and turn not in unwanted]
+        rows = [row_of[turn] for turn in compared]
+        correcting = [corrects(pieces(told[turn].content)[fit.piece[row]]) for turn, row in zip(compared, rows, strict=True)]
+        vectors = fit.vectors[fit.nearest[rows]]
+        standing = np.array([score[turn] for turn in compared])
+        now = weighed(standing, np.array(compared), vectors @ vectors.T, np.array(correcting, bool), former)
+        score |= dict(zip(compared, now.tolist(), strict=True))
+        order = sorted(order[:AMONG], key=lambda turn: (turn in unwanted, -score[turn])) + order[AMONG:]
+        ranks = {"bm25": words, "e5": fit.turns[np.argsort(-fit.cosine, kind="stable")][:depth].tolist()}
+        places = {name: {turn: place for place, turn in enumerate(of, 1)} for name, of in ranks.items()}
+        return [Recalled(told[turn], score[turn], {name: of[turn] for name, of in places.items() if turn in of}) for turn in order]
 
     def _index_of(self, owner: str) -> Index:
         if owner not in self._indexes:
             self._indexes[owner] = Index(self.encoder.dim)
-            for turn, vectors in self.store.turns.vectors(owner, self.encoder.dim):
-                self._indexes[owner].add(turn, vectors)
+            for turn, content, vectors in self.store.turns.vectors(owner, self.encoder.dim):
+                self._indexes[owner].add(turn, content, vectors)
         return self._indexes[owner]
 
-    def add(self, owner: str, turn: int, vectors: np.ndarray) -> None:
+    def add(self, owner: str, turn: int, content: str, vectors: np.ndarray) -> None:
         """Put a turn's new vectors into an index that is loaded; one that is not reads them from the database."""
         with self._lock:
             if owner in self._indexes:
-                self._indexes[owner].add(turn, vectors)
+                self._indexes[owner].add(turn, content, vectors)
 
     def forget(self, owner: str) -> None:
         """Drop an owner's index, after a deletion: the next question reads what is left from the database."""

@@ -9,7 +9,9 @@ import time
 import numpy as np
 from prometheus_client import Histogram
 
-from assistant.memory.recall import Recall, Recalled, pieces
+from assistant.cues import cue_of
+from assistant.memory.index import pieces
+from assistant.memory.recall import Recall, Recalled
 from assistant.store import Store
 from assistant.store.turns import Turn
 from assistant.waiting import wait_until
@@ -48,7 +50,8 @@ class Memory:
 
     def search(self, owner: str, question: str, k: int, conversation: str | None = None) -> list[Recalled]:
         """The turns that answer a question best."""
-        return self.recall(owner, question, k, conversation=conversation)
+        cue = cue_of(question)
+        return self.recall(owner, question, k, conversation=conversation, questions=bool(cue and cue.questions))
 
     def delete(self, owner: str, turn: int) -> None:
         """Forget a turn: in its conversation, in both indexes, on disk. Raises KeyError where the owner has no such turn."""
@@ -107,9 +110,9 @@ class Memory:
         vectors = np.split(flat, np.cumsum([len(of) for of in texts])[:-1])
         with self._changing:  # no deletion between the database and the index
             kept = self.store.turns.embedded([(turn, content) for turn, _, content in batch], vectors)
-            for (turn, owner, _), of in zip(batch, vectors, strict=True):
+            for (turn, owner, content), of in zip(batch, vectors, strict=True):
                 if turn in kept:
-                    self.recall.add(owner, turn, of)
+                    self.recall.add(owner, turn, content, of)
         for _ in batch:
             SECONDS.observe((time.perf_counter() - began) / len(batch))
         return True

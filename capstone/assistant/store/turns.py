@@ -130,13 +130,13 @@ class Turns:
                 ).rowcount
             }
 
-    def vectors(self, owner: str, dim: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Every embedded turn of an owner with its float32 vectors [pieces, dim]."""
+    def vectors(self, owner: str, dim: int) -> Iterator[tuple[int, str, np.ndarray]]:
+        """Every embedded turn of an owner: id, content, float32 vectors [pieces, dim]."""
         rows = self.database.connection.execute(
-            f"SELECT messages.id, embedding {OF_OWNER} AND embedding IS NOT NULL ORDER BY messages.id", (owner,)
+            f"SELECT messages.id, content, embedding {OF_OWNER} AND embedding IS NOT NULL ORDER BY messages.id", (owner,)
         )
         for row in rows.fetchall():
-            yield row["id"], np.frombuffer(row["embedding"], "<f4").reshape(-1, dim)
+            yield row["id"], row["content"], np.frombuffer(row["embedding"], "<f4").reshape(-1, dim)
 
     # ---------------------------------------------------------------- deletion
 
