@@ -1,4 +1,4 @@
-"""The scans in C, for reading on a CPU: compiled once with the machine's own compiler, six to eight times as fast as with PyTorch's.
+"""The scans in C, for reading on a CPU: compiled once with the machine's own compiler, four to ten times as fast as with PyTorch's.
 
 It reads only: where a gradient is wanted, PyTorch's own run. It steps from token to token, so a text that is cut anywhere gives the same
 bits. Where there is no C compiler, or what it makes can't be loaded, everything runs without it.
