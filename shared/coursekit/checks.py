@@ -13,7 +13,7 @@ from typing import Any
 from coursekit.errors import CourseError
 from coursekit.mistake import Mistake
 
-__all__ = ["Check", "Mistake", "check", "close", "load_checks", "must_raise", "notebook_folder"]
+__all__ = ["Check", "Mistake", "check", "close", "load_checks", "must_raise", "outcome_file"]
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,13 @@ def must_raise(error: type[Exception], call: Callable[[], Any], code: str, what:
     raise Mistake(code, what, f"it raised nothing and returned {type(result).__name__}", hint)
 
 
-def notebook_folder() -> Path:
-    """The folder of the notebook that is judged, for checks of an outcome that the notebook wrote there.
+def outcome_file(name: str) -> Path | None:
+    """Where the notebook that is judged should have written a file; it need not be there. None in the course's own folder, where nobody has
+    run the notebook: only the code is judged there.
 
     Raises Mistake OUT-01 where the notebook's folder is not known (an answer judged without a notebook).
     """
     folder = os.environ.get("COURSE_NOTEBOOK_FOLDER")
     if not folder:
         raise Mistake("OUT-01", "there is no notebook folder to look into", hint="run the check from the notebook, or `course grade`")
-    return Path(folder)
+    return None if (Path(folder) / "source" / "checks.py").is_file() else Path(folder) / name

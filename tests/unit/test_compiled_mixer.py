@@ -8,6 +8,7 @@ from hybridlab.ssm.mamba2_block import Mamba2Mixer
 from hybridlab.ssm.mamba_block import MambaMixer
 from hybridlab.ssm.mamba_config import MambaConfig
 from hybridlab.ssm.mamba_model import Mamba
+from hybridlab.ssm.stability import all_finite
 from torch.nn import functional as F
 
 SHAPES = [{"d_model": 8}, {"d_model": 12, "d_conv": 2}, {"d_model": 8, "d_conv": 1, "step": "relu"}]
@@ -77,7 +78,7 @@ def test_a_past_of_another_width_is_refused():
 @pytest.mark.parametrize("version", [1, 2])
 def test_it_runs_where_a_model_reads_and_not_where_it_learns(version, monkeypatch):
     calls = []
-    monkeypatch.setattr(compiled_mixer, "_call", lambda *given, call=compiled_mixer._call: (calls.append(1), call(*given)))
+    monkeypatch.setattr(compiled_mixer, "call", lambda *given, call=compiled_mixer.call: (calls.append(1), call(*given)))
     model, tokens = Mamba(config(version, d_model=8)), torch.tensor([[1, 2, 3]])
     model(tokens)
     assert not calls
@@ -109,3 +110,12 @@ def test_a_long_text_is_read_in_pieces_and_as_it_is_in_one(version, monkeypatch)
     torch.testing.assert_close(pieces, whole.detach(), rtol=1e-4, atol=2e-5)
     for got, want in zip(after, end, strict=True):
         torch.testing.assert_close(tuple(got), tuple(part.detach() for part in want), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "finite"),
+    [([1.0, -2.0], True), ([3e38, 3e38], True), ([1.0, torch.nan], False), ([torch.inf, -torch.inf], False), ([-torch.inf], False)],
+    ids=["plain", "their sum overflows", "nan", "both infinities", "one"],
+)
+def test_what_is_finite_is_told_though_the_sum_is_not(numbers, finite):
+    assert all_finite(torch.zeros(3), torch.tensor(numbers)) is finite

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from hybridlab.ssm.stability import require_finite
+from hybridlab.ssm.stability import all_finite, require_finite
 
 State = TypeVar("State")
 
@@ -52,7 +52,7 @@ def require_finite_result(inputs: Mapping[str, Float[Tensor, "..."]], *results: 
     Raises:
         ValueError: a result is not finite.
     """
-    if all(torch.isfinite(result).all() for result in results):
+    if all_finite(*results):
         return
     for name, tensor in inputs.items():
         require_finite(name, tensor)

@@ -5,14 +5,14 @@ Where the C does not serve (`compiled_serves`), the mixers' own steps run; the r
 
 from __future__ import annotations
 
-import ctypes
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybridlab.ssm.compiled_scan import compiled_serves, kernels
+from hybridlab.ssm.compiled_scan import call, compiled_serves, kernels
+from hybridlab.ssm.fused import run_selective_scan
 from hybridlab.ssm.mamba_config import step_size
 from hybridlab.ssm.mixer_state import MixerState
 
@@ -25,8 +25,6 @@ MAMBA = (*MAMBA2, "mamba_block.MambaMixer")
 
 def mixer_serves(mixer: nn.Module, u: Float[Tensor, "batch time d_model"], symbols: tuple[str, ...]) -> bool:
     """Whether a mixer made of these exercises reads u with its convolution and gate in C: in float32, with something to read."""
-    import hybridlab.ssm.chunked_scan  # noqa: F401 - or its origin is not known; a learner's own may import this module
-
     return u.dtype == torch.float32 and u.ndim == 3 and u.numel() > 0 and compiled_serves(symbols, u, *mixer.parameters())
 
 
@@ -38,8 +36,6 @@ def compiled_mamba(
     Raises:
         ValueError: a state that does not fit; a result that is not finite.
     """
-    from hybridlab.ssm.fused import run_selective_scan
-
     config = mixer.config
     past, memory = (None, None) if state is None else state
     x, gate = mixer.in_proj(u).chunk(2, dim=-1)
@@ -66,7 +62,7 @@ def conv_silu(
         raise ValueError(f"past has shape {tuple(past.shape)}, expected {shape}")
     x, y, weight = _rows(x), x.new_empty(batch, time, d), conv.weight[:, 0].mT.contiguous()
     for row, before, out in zip(x, past, y, strict=True):
-        _call(kernels().conv_silu, row, weight, conv.bias, before, out, time, d, width, row.stride(0))
+        call(kernels().conv_silu, row, weight, conv.bias, before, out, time, d, width, row.stride(0))
     seen = torch.cat([past, x[:, max(0, time - width + 1) :]], 1)
     return y, seen[:, seen.shape[1] - width + 1 :].clone()
 
@@ -75,7 +71,7 @@ def softplus(z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """ln(1 + e^z) of each number."""
     z = z.contiguous()
     y = torch.empty_like(z)
-    _call(kernels().softplus, z, y, z.numel())
+    call(kernels().softplus, z, y, z.numel())
     return y
 
 
@@ -91,15 +87,10 @@ def skip_and_gate(
     groups, eps, weight = (1, 0.0, None) if norm is None else (norm.n_groups, norm.eps, norm.weight)
     for y_row, x_row, gate_row, out_row in zip(y, x, gate, out, strict=True):
         sizes = (*y_row.shape, x_row.stride(0), gate_row.stride(0), groups, eps)
-        _call(kernels().skip_and_gate, y_row, x_row, skip, gate_row, weight, out_row, *sizes)
+        call(kernels().skip_and_gate, y_row, x_row, skip, gate_row, weight, out_row, *sizes)
     return out
 
 
 def _rows(x: Float[Tensor, "batch time d"]) -> Float[Tensor, "batch time d"]:
     """x with the numbers of a row side by side; the rows may stand apart."""
     return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _call(kernel, *values: Tensor | int | float | None) -> None:
-    kinds = {int: ctypes.c_int64, float: ctypes.c_float, type(None): ctypes.c_void_p}
-    kernel(*(ctypes.c_void_p(v.data_ptr()) if isinstance(v, Tensor) else kinds[type(v)](v) for v in values))

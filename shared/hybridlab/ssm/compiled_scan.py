@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -98,10 +99,16 @@ def _tokens(part: Float[Tensor, "batch time outer inner"]) -> Float[Tensor, "bat
     return part if part.stride()[2:] == (part.shape[3], 1) else part.contiguous()
 
 
-def _scan(kernel, inputs: ScanInputs, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _scan(kernel: Callable, inputs: ScanInputs, sizes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     x, dt, A, B, C = inputs.x, inputs.dt.contiguous(), inputs.A.contiguous(), inputs.B, inputs.C
     y, state = torch.empty_like(x, memory_format=torch.contiguous_format), inputs.state.clone(memory_format=torch.contiguous_format)
     for row in zip(x, dt, [A] * len(x), B, C, state, y, strict=True):
-        kernel(*(ctypes.c_void_p(part.data_ptr()) for part in row), *map(ctypes.c_int64, sizes))
+        call(kernel, *row, *sizes)
     require_finite(y, state, inputs)
     return y, state
+
+
+def call(kernel: Callable, *values: Tensor | int | float | None) -> None:
+    """Call a function of the library: tensors by their first number's place (None: no place), whole numbers of 64 bits, float32."""
+    kinds = {int: ctypes.c_int64, float: ctypes.c_float, type(None): ctypes.c_void_p}
+    kernel(*(ctypes.c_void_p(value.data_ptr()) if isinstance(value, Tensor) else kinds[type(value)](value) for value in values))

@@ -3,7 +3,7 @@
 import json
 
 import torch
-from coursekit.checks import Mistake, check, close, must_raise, notebook_folder
+from coursekit.checks import Mistake, check, close, must_raise, outcome_file
 
 OUTCOME = "chatbot.gguf"
 ASKED = 3  # held-out cases of each ability that the exported adapter is asked
@@ -271,10 +271,9 @@ def measure_outcome():
     from hybridlab.llm.gguf_adapter import AdapterError, require_adapter_fits
     from hybridlab.llm.smollm2 import gguf_path
 
-    folder = notebook_folder()
-    if (folder / "source" / "checks.py").is_file():
-        return  # the course's own folder, where nobody has trained: only the code is judged
-    path = folder / OUTCOME
+    path = outcome_file(OUTCOME)
+    if path is None:
+        return
     if not path.is_file():
         raise Mistake("WEAVE-10", "there is no exported adapter", f"no {OUTCOME} beside the notebook", "run the cells of training and export above")
     try:

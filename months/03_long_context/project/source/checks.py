@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from coursekit.checks import Mistake, check, close, must_raise, notebook_folder
+from coursekit.checks import Mistake, check, close, must_raise, outcome_file
 from safetensors.torch import load_file, save_file
 
 OUTCOME = "plays.state"
@@ -337,10 +337,9 @@ def measure_outcome():
     from hybridlab.ssm.mixer_state import MixerState
     from hybridlab.ssm.planted import FIRST_VALUE, KEYS, VALUES, draw_pairs, key_token
 
-    folder = notebook_folder()
-    if (folder / "source" / "checks.py").is_file():
-        return  # the course's own folder, where nobody has read anything: only the code is judged
-    path = folder / OUTCOME
+    path = outcome_file(OUTCOME)
+    if path is None:
+        return
     if not path.is_file():
         raise Mistake("RANK-20", "nothing has been read", f"no {OUTCOME} beside the notebook", "run the cell above that reads the plays; it writes the state at the end")
     reader = LongReader.load()
