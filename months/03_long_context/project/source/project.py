@@ -3,7 +3,7 @@
 #
 # **How do you find a line in a million characters when nothing that you have read may be kept?**
 #
-# Attention keeps every token, and looks all of them through again for each new one. Your reader keeps a few kilobytes, reads a file of any
+# Attention keeps every token, and looks all of them through again for each new one. Your reader keeps 37 kilobytes, reads a file of any
 # length, can be stopped at any place, and still knows what stood on the first page.
 
 # %% [markdown] id="outcomes"
