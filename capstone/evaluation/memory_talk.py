@@ -1,6 +1,6 @@
 """Invented conversations without end: an English and Vietnamese user tells, corrects, asks, chats, for hundreds of turns in many sessions.
 
-What they are made of stands in `talk/`: three worlds (train, valid, test) that share no entity, no fact, no value and no phrasing. A talk
+What they are made of stands in `talk/`: worlds (train, train2 …, valid, test) that share no entity, no fact, no value and no phrasing. A talk
 is a list of turns, each with what it is about; what may be asked of it at a place, what answers it, and what a question without a
 subject refers to, is read out of that list (`memory_probes`). The same seed gives the same talk.
 """
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 WORLDS = Path(__file__).with_name("talk")
-SPLITS = ("train", "valid", "test")
+RESTS = {"train": 0, "valid": 1, "test": 2}  # what is left of a world's numbers after division by three; the training worlds draw the same
+SPLITS = (*sorted(path.stem for path in WORLDS.glob("train*.toml")), "valid", "test")
 KINDS = ("person", "thing", "event")
 LANGUAGES = ("en", "vi")
 MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
@@ -124,8 +125,8 @@ class Teller:
         return {language: form.format(n=n) for language, form in zip(LANGUAGES, fact["form"], strict=True)}
 
     def _number(self, low: int, high: int) -> int:
-        """A number that no other split draws."""
-        rest = SPLITS.index(self.split)
+        """A number that is drawn for training, for validation, or for the test, never for two of them."""
+        rest = RESTS[self.split.rstrip("0123456789")]
         return self.chance.choice([n for n in range(low, high + 1) if n % 3 == rest])
 
     # ---------------------------------------------------------------- what is said

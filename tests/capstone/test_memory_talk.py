@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import combinations
 
@@ -9,7 +10,7 @@ import pytest
 
 from capstone.evaluation.memory_probes import ABILITIES, DISTANCES, FOLLOWS, Known, Talk, examination, training
 from capstone.evaluation.memory_scores import hits, table
-from capstone.evaluation.memory_talk import KINDS, LANGUAGES, SPLITS, tell, world
+from capstone.evaluation.memory_talk import KINDS, LANGUAGES, RESTS, SPLITS, tell, world
 
 pytestmark = pytest.mark.slow(seconds=2)
 
@@ -19,6 +20,17 @@ SEEDS = range(200, 220)
 @pytest.fixture(scope="module")
 def talks() -> list[Talk]:
     return list(examination("test", SEEDS))
+
+
+@pytest.fixture(scope="module", params=SPLITS)
+def split(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def told(split: str, talks: list[Talk]) -> list[Talk]:
+    """The examination's talks, and some of every other world."""
+    return talks if split == "test" else list(training(split, range(4)))
 
 
 def strings(of) -> set[str]:
@@ -37,13 +49,14 @@ def test_the_worlds_share_no_entity_no_fact_no_value_and_no_phrasing(one: str, o
     assert facts[0] & facts[1] == set()
 
 
-def test_numbers_and_dates_of_the_worlds_are_not_each_others():
-    for split in SPLITS:
-        said = tell(split, 3, 150, (20,))
-        told = [one.value for one in said if one.fact in ("price", "weight", "warranty", "code", "fee")]
-        numbers = {int(part) for value in told for part in value.split() if part.isdigit()}
-        assert numbers
-        assert {n % 3 for n in numbers} == {SPLITS.index(split)}
+def test_numbers_and_dates_of_training_validation_and_test_are_not_each_others(split: str):
+    facts = [fact for kind in KINDS for fact in world(split)[kind]["facts"]]
+    counted = {fact["name"] for fact in facts if fact["values"] == "date" or str(fact["values"]).startswith("number ")}
+    values = [one.value for one in tell(split, 3, 150, (20,)) if one.event == "fact" and one.fact in counted]
+    numbers = [int(number) for value in values for number in re.findall(r"\d+", value)]
+    assert len(numbers) == len(values) > 0
+    rest = RESTS["train" if split.startswith("train") else split]
+    assert {n % 3 for n in numbers} == {rest}
 
 
 def test_the_same_seed_tells_the_same_and_another_something_else():
@@ -67,8 +80,8 @@ def test_there_are_enough_questions_of_every_ability_and_distance(talks: list[Ta
     assert sum(len(turn.text) > 200 for talk in talks for turn in talk.said) > 200  # long turns as people write them
 
 
-def test_every_question_but_those_never_answered_is_answered_by_a_turn_before_it(talks: list[Talk]):
-    for talk in talks:
+def test_every_question_but_those_never_answered_is_answered_by_a_turn_before_it(told: list[Talk]):
+    for talk in told:
         for one in talk.asked:
             assert bool(one.answers) == (one.ability != "never"), one
             assert all(0 <= turn < one.place <= len(talk.said) for turn in one.answers)
@@ -81,8 +94,8 @@ def names(talk: Talk, kind: str) -> set[str]:
     return {name.casefold() for one in talk.said if one.entity and one.entity.kind == kind for name in one.entity.names.values()}
 
 
-def test_what_a_question_refers_to_is_named_there_and_nothing_of_its_kind_is_named_since(talks: list[Talk]):
-    for talk in talks:
+def test_what_a_question_refers_to_is_named_there_and_nothing_of_its_kind_is_named_since(told: list[Talk]):
+    for talk in told:
         for one in talk.asked:
             if one.kind not in KINDS:
                 continue
@@ -96,8 +109,8 @@ def test_what_a_question_refers_to_is_named_there_and_nothing_of_its_kind_is_nam
             assert not any(name in one.question.casefold() for name in named)
 
 
-def test_the_other_follow_ups_refer_to_the_last_question_or_the_last_candidates(talks: list[Talk]):
-    for talk in talks:
+def test_the_other_follow_ups_refer_to_the_last_question_or_the_last_candidates(told: list[Talk]):
+    for talk in told:
         for one in talk.asked:
             if one.kind in ("", *KINDS):
                 continue
@@ -109,8 +122,8 @@ def test_the_other_follow_ups_refer_to_the_last_question_or_the_last_candidates(
                 assert {talk.said[turn].fact for turn in one.answers} == {talk.said[one.referent].fact}
 
 
-def test_corrected_means_the_newest_and_older_the_one_before(talks: list[Talk]):
-    for talk in talks:
+def test_corrected_means_the_newest_and_older_the_one_before(told: list[Talk]):
+    for talk in told:
         for one in talk.asked:
             if one.ability in ("corrected", "older"):
                 told = talk.said[one.answers[0]]
@@ -120,13 +133,13 @@ def test_corrected_means_the_newest_and_older_the_one_before(talks: list[Talk]):
                 assert values[-1 if one.ability == "corrected" else -2] == told.value != values[-2 if one.ability == "corrected" else -1]
 
 
-def test_never_said_was_never_said_though_its_subject_was(talks: list[Talk]):
-    for talk in talks:
+def test_never_said_was_never_said_though_its_subject_was(told: list[Talk], split: str):
+    for talk in told:
         for one in talk.asked:
             if one.ability == "never":
-                known = Known("test", talk.said, one.place)
+                known = Known(split, talk.said, one.place)
                 (subject,) = [e for e in known.entities.values() if any(n.casefold() in one.question.casefold() for n in e.names.values())]
-                facts = world("test")[subject.kind]["facts"]
+                facts = world(split)[subject.kind]["facts"]
                 (fact,) = [f for f in facts if one.question in {q for lang in LANGUAGES for q in asked(f, lang, subject)}]
                 assert (subject.id, fact["name"]) not in known.values
 
