@@ -1,6 +1,6 @@
 """Invented conversations without end: an English and Vietnamese user tells, corrects, asks, chats, for hundreds of turns in many sessions.
 
-What they are made of stands in `talk/`: worlds (train, train2 …, valid, test) that share no entity, no fact, no value and no phrasing. A talk
+What they are made of stands in `talk/`: worlds (train …, valid, test) that share no entity, no fact, no value and no phrasing. A talk
 is a list of turns, each with what it is about; what may be asked of it at a place, what answers it, and what a question without a
 subject refers to, is read out of that list (`memory_probes`). The same seed gives the same talk.
 """
