@@ -10,6 +10,7 @@ from tests.benchmarks.record import ratio, turn_about, write
 PROMPTS = (64, 512)
 NEW_TOKENS = 16
 REPEAT = 11  # of three, a median moves by a tenth from run to run
+REPEAT_DECODING = 25  # of eleven it still moved from .94 to 1.04
 NOTE = (
     "SmolLM2-135M in float32. Prefill: one forward pass over a prompt, with a new cache. Decode: {n} tokens one by one behind "
     "a prompt of 64. "
@@ -50,5 +51,5 @@ def main() -> None:
         for _ in range(NEW_TOKENS):
             out = theirs(out.logits[:, -1:].argmax(-1), past_key_values=out.past_key_values, use_cache=True)
 
-    compare(f"a prompt of 64 and {NEW_TOKENS} tokens decoded", {"ours": decode_ours, "transformers": decode_theirs}, repeat=REPEAT)
+    compare(f"a prompt of 64 and {NEW_TOKENS} tokens decoded", {"ours": decode_ours, "transformers": decode_theirs}, repeat=REPEAT_DECODING)
     write("llama", unit="ms of CPU time", samples=samples, ratios=ratios, note=NOTE.format(n=NEW_TOKENS))

@@ -35,8 +35,8 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.keys = torch.zeros(batch, n_kv_heads, max_time, d_head, dtype=dtype, device=device)
-        self.values = torch.zeros_like(self.keys)
+        self.keys = torch.empty(batch, n_kv_heads, max_time, d_head, dtype=dtype, device=device)  # nobody reads beyond `length`
+        self.values = torch.empty_like(self.keys)
         self.length = 0
 
     def __len__(self) -> int:
