@@ -121,8 +121,7 @@ def _read(encoder, question: str, found: Sequence[Recalled]) -> Reading:
         for one in found
     ]
     hits = [Hit(chunk, one.score, one.ranks, {}) for chunk, one in zip(chunks, found, strict=True)]
-    asked = encoder.token_states([question], DEPTH, question=True)[0]
-    return reading_of(encoder, asked, hits, embed(encoder, [one.turn.content for one in found])[1])
+    return reading_of(encoder, encoder.ask(question, DEPTH)[1], hits, embed(encoder, [one.turn.content for one in found])[1])
 
 
 def _cited(store: Store, owner: str, question: str, reading: Reading, place: int, one: Recalled, number: int) -> list[TurnCitation]:

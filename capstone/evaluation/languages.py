@@ -17,7 +17,6 @@ import numpy as np
 from assistant.knowledge.across import Found, Ranking, likelihood, placed, with_place
 from assistant.knowledge.search import DEPTH, FUSION_K
 from assistant.knowledge.service import Knowledge
-from assistant.store.words import search_words
 from hybridlab.rag.fusion import reciprocal_rank_fusion
 from rich.console import Console
 from rich.table import Table
@@ -58,7 +57,7 @@ class Asked:
 
 def ask(knowledge: Knowledge, question: Question) -> Asked:
     found = knowledge.searching.found(base.STAFF, question.question, DEPTH, None, translate=True)
-    words = search_words(knowledge.store.database, base.STAFF, question.question, DEPTH)
+    words = knowledge.searching.by_words(base.STAFF, question.question, DEPTH)
     meaning = sorted((hit for of in found.values() for hit in of.meaning), key=lambda hit: -hit[1])[:DEPTH]
     fused = reciprocal_rank_fusion([[i for i, _ in words], [i for i, _ in meaning]], FUSION_K)
     return Asked(question, found[question.language], found["vi" if question.language == "en" else "en"], fused)

@@ -12,6 +12,7 @@ from assistant.knowledge.rereading import AMONG, read_again
 from assistant.knowledge.service import Knowledge
 from assistant.settings import Settings
 from assistant.store import Store
+from hybridlab.rag.reader import DEPTH
 
 from tests.capstone.conftest import HashEncoder
 
@@ -44,10 +45,10 @@ def test_only_the_first_places_are_read() -> None:
 
 class Counting(HashEncoder):
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.asked: list[tuple[str, int]] = []
 
     def ask(self, question, depth):
-        self.asked.append(question)
+        self.asked.append((question, depth))
         return super().ask(question, depth)
 
 
@@ -66,7 +67,7 @@ def knowledge(tmp_path: Path):
     made.close()
 
 
-def test_a_search_is_in_the_readers_order_and_asks_once(knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_is_in_the_readers_order_and_asks_alike(knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch) -> None:
     before = [hit.chunk.name for hit in knowledge.search("mai", "When does the canteen of one open?", 3)]
     monkeypatch.setattr(search, "judged", lambda store, owner, asked, chunks: {chunk: float(n) for n, chunk in enumerate(chunks)})
     monkeypatch.setattr(search, "calibration", lambda: {"place": 0.0})
@@ -74,7 +75,7 @@ def test_a_search_is_in_the_readers_order_and_asks_once(knowledge: Knowledge, mo
     assert [hit.chunk.name for hit in hits] == before[::-1]
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     knowledge.read("mai", "When does the canteen of one open?", hits)
-    assert len(knowledge.encoder.asked) == 1, "one pass of the encoder for search and reading"
+    assert set(knowledge.encoder.asked) == {("When does the canteen of one open?", DEPTH)}, "search and reading ask alike: E5 remembers it"
     assert [hit.chunk.name for hit in knowledge.search("mai", "When does the canteen of one open?", 1)] == [before[-1]]
     one = knowledge.search("mai", "When does the canteen of one open?", 3, "bm25")
     assert [hit.chunk.name for hit in one] != before[::-1], "a retriever by itself is as it is"
@@ -85,11 +86,3 @@ def test_another_owners_passages_are_not_judged(knowledge: Knowledge) -> None:
 
     chunks = [hit.chunk.id for hit in knowledge.search("mai", "canteen", 3)]
     assert judged(knowledge.store, "an", np.ones((2, 384), np.float32), chunks) == {}
-
-
-def test_the_last_questions_alone_are_remembered(knowledge: Knowledge) -> None:
-    for n in range(2 * search.REMEMBERED):
-        knowledge.search("mai", f"question {n}?", 1)
-    assert len(knowledge.searching._asked) == search.REMEMBERED
-    knowledge.search("mai", "question 0?", 1)
-    assert knowledge.encoder.asked.count("question 0?") == 2

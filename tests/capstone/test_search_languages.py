@@ -14,7 +14,6 @@ from assistant.knowledge.service import Knowledge
 from assistant.language import language_of
 from assistant.settings import Settings
 from assistant.store import Store
-from assistant.store.words import search_words
 from hybridlab.rag.fusion import reciprocal_rank_fusion
 
 
@@ -97,7 +96,7 @@ def test_a_passage_is_found_by_translated_words_alone(library, question: str, an
 @pytest.mark.parametrize(("only", "question"), [("en", "Where do I report a broken printer?"), ("vi", "Tiền lương được trả ngày nào?")])
 def test_within_one_language_nothing_but_words_and_meaning_counts(library, only: str, question: str) -> None:
     hits = library[only].search("mai", question, 10)
-    by_words = [i for i, _ in search_words(library[only].store.database, "mai", question, DEPTH)]
+    by_words = [i for i, _ in library[only].searching.by_words("mai", question, DEPTH)]
     by_meaning = [hit.chunk.id for hit in library[only].search("mai", question, DEPTH, "e5")]
     assert [(hit.chunk.id, hit.score) for hit in hits] == reciprocal_rank_fusion([by_words, by_meaning], FUSION_K)[:10]
     assert not any("translated" in hit.ranks for hit in hits)

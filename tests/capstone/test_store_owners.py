@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from assistant.knowledge.words import Words
 from assistant.store import Store
-from assistant.store.words import search_words
 from hybridlab.rag.chunk import Chunk
 from hybridlab.rag.parse import Page, Parsed
 from hypothesis import settings
@@ -129,7 +129,7 @@ class Owners(RuleBasedStateMachine):
             ids, vectors = self.store.documents.vectors(owner)
             assert len(ids) == readable
             assert all((vector == np.eye(1, 4, place)).all() for vector in vectors)
-            assert sorted(i for i, _ in search_words(self.store.database, owner, "common", 99)) == sorted(ids)
+            assert sorted(i for i, _ in Words(self.store, owner).search("common", 99)) == sorted(ids)
             assert [c.id for c in self.store.documents.chunks(owner, everything)] == list(ids)
             assert {c.id for c in self.store.conversations.all(owner)} == set(self.talks[owner])
             for conversation, said in self.talks[owner].items():

@@ -60,6 +60,31 @@ def test_questions_are_those_of_the_packages_own_engine_and_not_rounded():
     assert (E5(precision="int8" if embed.int8_is_fast() else "float32").query(questions) * theirs).sum(1).min() > 0.999
 
 
+def test_where_passages_are_integers_questions_are_what_they_are_in_float32(exact: E5):
+    quick = E5(precision=given("int8"))
+    for text in PASSAGES:
+        (vector, states), (wanted, theirs) = quick.ask(text, 8), exact.ask(text, 8)
+        assert vector @ wanted > 1 - (1e-5 if quick.precision != "bfloat16" else ALLOWED["bfloat16"])
+        assert (states * theirs).sum(1).min() > 1 - (1e-4 if quick.precision != "bfloat16" else 0.02)
+
+
+def test_the_last_questions_are_remembered_and_no_others(monkeypatch: pytest.MonkeyPatch):
+    encoder, passes = E5(), list[str]()
+    whole = encoder._both
+    monkeypatch.setattr(encoder, "_both", lambda texts, *more: passes.extend(texts) or whole(texts, *more))
+    for _ in range(2):
+        encoder.ask("one", 8)
+    encoder.ask("one", 7)
+    assert passes == ["one", "one"]
+    for n in range(embed.REMEMBERED):
+        encoder.ask(f"question {n}", 8)
+    passes.clear()
+    encoder.ask(f"question {embed.REMEMBERED - 1}", 8)
+    assert passes == []
+    encoder.ask("one", 8)
+    assert passes == ["one"]
+
+
 def test_company_and_order_change_nothing(exact: E5, monkeypatch: pytest.MonkeyPatch):
     alone = np.concatenate([exact.passages([text]) for text in PASSAGES])
     np.testing.assert_allclose(exact.passages(PASSAGES), alone, atol=2e-5)

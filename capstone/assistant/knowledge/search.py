@@ -10,34 +10,32 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
 from typing import Literal
 
 import numpy as np
 from hybridlab.rag.dictionary import Dictionary
-from hybridlab.rag.embed import States
 from hybridlab.rag.fusion import reciprocal_rank_fusion
 from hybridlab.rag.index import DenseIndex
 from hybridlab.rag.reader import DEPTH as DEPTH_OF_READER
 from hybridlab.rag.structured_query import WordIndex
 
 from assistant.knowledge.abstention import calibration
-from assistant.knowledge.across import Found, likelihood, placed
+from assistant.knowledge.across import Found, Ranking, likelihood, placed
 from assistant.knowledge.reading import judged
 from assistant.knowledge.rereading import AMONG, read_again
 from assistant.knowledge.vocabulary import LEFT_OUT, Heard, Vocabulary
+from assistant.knowledge.words import Words
 from assistant.language import VIETNAMESE, Language, language_of
 from assistant.store import Store
 from assistant.store.documents import StoredChunk
-from assistant.store.words import search_words
 
 Retriever = Literal["fused", "bm25", "e5"]
 DEPTH = 50  # candidates of each retriever that are fused
 FUSION_K = 8  # of reciprocal rank fusion; 5 to 10 found more of the calibration questions than the usual 60 (docs/evaluation.md)
-REMEMBERED = 8  # questions whose vectors and states are kept
 VIETNAMESE_SHARE = 0.2  # of a text's words with Vietnamese letters: a name in an English text is no Vietnamese text
 
 
@@ -70,43 +68,50 @@ class Search:
         self.store, self.encoder = store, encoder
         self._shelves: dict[str, dict[Language, Shelf]] = {}
         self._vocabularies: dict[str, Vocabulary] = {}
-        self._asked: dict[str, tuple[np.ndarray, States]] = {}
+        self._words: dict[str, Words] = {}
         self._lock = threading.RLock()
 
     def __call__(self, owner: str, query: str, k: int, retriever: Retriever = "fused", documents: Sequence[str] | None = None) -> list[Hit]:
         """The best `k` chunks, best first. Fused, they are in the order of the reader."""
-        hits = self.candidates(owner, query, max(k, AMONG), retriever, documents)
+        ranking, by = self._ranked(owner, query, max(k, AMONG), retriever, documents)
         if retriever == "fused":
-            odds = judged(self.store, owner, self.asked(query)[1], [hit.chunk.id for hit in hits[:AMONG]])
-            order = read_again([(hit.chunk.id, hit.score) for hit in hits], odds, calibration()["place"])
-            known = {hit.chunk.id: hit for hit in hits}
-            hits = [replace(known[i], score=score) for i, score in order]
-        return hits[:k]
+            odds = judged(self.store, owner, self.encoder.ask(query, DEPTH_OF_READER)[1], [i for i, _ in ranking[:AMONG]])
+            ranking = read_again(ranking, odds, calibration()["place"])
+        return self._hits(owner, ranking[:k], by)
 
     def candidates(
         self, owner: str, query: str, k: int, retriever: Retriever = "fused", documents: Sequence[str] | None = None
     ) -> list[Hit]:
         """The best `k` by words, meaning and language, before they are read."""
-        rankings: dict[str, list[tuple[int, float]]] = {}
+        return self._hits(owner, *self._ranked(owner, query, k, retriever, documents))
+
+    def _ranked(
+        self, owner: str, query: str, k: int, retriever: Retriever, documents: Sequence[str] | None
+    ) -> tuple[Ranking, dict[str, Ranking]]:
+        """The best `k`, and the rankings by each retriever that they come from."""
+        by: dict[str, Ranking] = {}
         depth = max(k, DEPTH)
         if retriever != "e5":
-            rankings["bm25"] = search_words(self.store.database, owner, query, depth, documents)
+            by["bm25"] = self.by_words(owner, query, depth, documents)
         found: dict[Language, Found] = {}
         if retriever != "bm25":
             found = self.found(owner, query, depth, documents, translate=retriever == "fused")
-            rankings["e5"] = sorted((hit for of in found.values() for hit in of.meaning), key=lambda hit: -hit[1])[:depth]
-        fused = reciprocal_rank_fusion([[i for i, _ in ranking] for ranking in rankings.values()], FUSION_K)
+            by["e5"] = sorted((hit for of in found.values() for hit in of.meaning), key=lambda hit: -hit[1])[:depth]
+        fused = reciprocal_rank_fusion([[i for i, _ in ranking] for ranking in by.values()], FUSION_K)
         if retriever == "fused":
             own = language_of(query)
             other = found["en" if own == "vi" else "vi"]
             fused = placed(fused, other.ranking(), likelihood(found[own], other))
-            rankings["translated"] = other.words
-            ranked = dict(rankings["e5"])
-            rankings["e5"] += [hit for hit in other.meaning if hit[0] not in ranked]
-        fused = fused[:k]
-        chunks = {c.id: c for c in self.store.documents.chunks(owner, [i for i, _ in fused])}
-        ranks = {name: {i: place for place, (i, _) in enumerate(ranking, 1)} for name, ranking in rankings.items()}
-        scores = {name: dict(ranking) for name, ranking in rankings.items()}
+            by["translated"] = other.words
+            ranked = dict(by["e5"])
+            by["e5"] += [hit for hit in other.meaning if hit[0] not in ranked]
+        return fused[:k], by
+
+    def _hits(self, owner: str, ranking: Ranking, by: Mapping[str, Ranking]) -> list[Hit]:
+        """What a ranking names, as far as it is still there."""
+        chunks = {c.id: c for c in self.store.documents.chunks(owner, [i for i, _ in ranking])}
+        ranks = {name: {i: place for place, (i, _) in enumerate(of, 1)} for name, of in by.items()}
+        scores = {name: dict(of) for name, of in by.items()}
         return [
             Hit(
                 chunks[i],
@@ -114,14 +119,21 @@ class Search:
                 {name: of[i] for name, of in ranks.items() if i in of},
                 {name: of[i] for name, of in scores.items() if i in of},
             )
-            for i, score in fused
+            for i, score in ranking
             if i in chunks
         ]
+
+    def by_words(self, owner: str, query: str, k: int, documents: Sequence[str] | None = None) -> Ranking:
+        """The best `k` by the question's own words."""
+        with self._lock:
+            if owner not in self._words:
+                self._words[owner] = Words(self.store, owner)
+            return self._words[owner].search(query, k, documents)
 
     def found(self, owner: str, query: str, k: int, documents: Sequence[str] | None, *, translate: bool) -> dict[Language, Found]:
         """What each language's passages have, by meaning; and by words where `translate`, translated for the other language."""
         allowed = None if documents is None else self.store.documents.chunk_ids(owner, documents)
-        vector, asked = self.asked(query)[0], language_of(query)
+        vector, asked = self.encoder.ask(query, DEPTH_OF_READER)[0], language_of(query)
         with self._lock:
             return {
                 language: Found(
@@ -130,18 +142,6 @@ class Search:
                 )
                 for language, shelf in self._shelves_of(owner).items()
             }
-
-    def asked(self, question: str) -> tuple[np.ndarray, States]:
-        """A question's vector and token states, from one pass; the last ones are remembered: who has searched goes on to read."""
-        with self._lock:
-            known = self._asked.get(question)
-        if known is None:
-            known = self.encoder.ask(question, DEPTH_OF_READER)
-            with self._lock:
-                self._asked[question] = known
-                while len(self._asked) > REMEMBERED:
-                    del self._asked[next(iter(self._asked))]
-        return known
 
     def heard(self, owner: str, question: str) -> Heard:
         """What a question's words are to all of the owner's documents."""
@@ -188,6 +188,7 @@ class Search:
         with self._lock:
             self._shelves.pop(owner, None)
             self._vocabularies.pop(owner, None)
+            self._words.pop(owner, None)
 
 
 @cache

@@ -276,6 +276,20 @@ class Documents:
         vectors = np.frombuffer(b"".join(row["embedding"] for row in rows), "<f4")
         return ids, vectors.reshape(len(ids), -1) if len(ids) else vectors.reshape(0, 0)
 
+    def searchable(self, owner: str) -> list[str]:
+        """The documents of an owner that have chunks. Those of a document come, and go, all at once."""
+        rows = self.database.connection.execute("SELECT id FROM documents WHERE owner = ? AND chunks > 0 ORDER BY rowid", (owner,))
+        return [row["id"] for row in rows]
+
+    def words(self, document: str) -> tuple[list[int], list[str]]:
+        """The chunks of a document, and the text that each is found by (context and chunk)."""
+        rows = self.database.connection.execute(
+            "SELECT chunks.id, context || char(10) || substr(text, start + 1, end - start) AS text FROM chunks "
+            "JOIN pages ON pages.document = chunks.document AND ordinal = page WHERE chunks.document = ? ORDER BY chunks.id",
+            (document,),
+        ).fetchall()
+        return [row["id"] for row in rows], [row["text"] for row in rows]
+
     def chunk_ids(self, owner: str, documents: Iterable[str]) -> list[int]:
         """The chunks of some of an owner's documents."""
         wanted = json.dumps(list(documents))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from assistant.store.database import Database
 
 MOST_TERMS = 64
+TOKENIZER = "porter unicode61 remove_diacritics 0"  # of every index of words: diacritics stay
 FOLDED_WEIGHT = 0.3  # a match without diacritics counts less than one with them
 
 # Words that every question has and that find nothing.

@@ -4,7 +4,8 @@ Wang et al., Multilingual E5 Text Embeddings, arXiv 2402.05672: questions begin 
 states are averaged. The encoder is BERT's (arXiv 1810.04805): absolute positions, post-norm, exact GELU.
 
 Passages are many and want speed: bfloat16 on processors with AVX-512 bf16 instructions (elsewhere it is emulated, and slower than
-float32), else 8-bit integers where PyTorch has kernels for them, else float32. Questions are short and are not rounded to integers.
+float32), else 8-bit integers where PyTorch has kernels for them, else float32. Questions are short and are not rounded to integers; beside
+those their layers are kept in 16 bits.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import importlib.util
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -25,10 +26,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hybridlab.rag.e5_file import E5File, read_e5
+from hybridlab.rag.half import half_linear
 from hybridlab.rag.int8 import Int8Linear, int8_is_fast
 
 LONGEST = 512  # tokens; what lies beyond is not seen
 TOKENS_AT_ONCE = 2048  # of a batch
+REMEMBERED = 8  # questions whose vectors and states are kept
 QUESTION, PASSAGE = "query: ", "passage: "  # what E5 was trained to see before a text
 SAMPLE = "See /usr/share/doc and https://www.debian.org/; copyright (c) 2024. Gói phần mềm phải tuân theo chính sách."
 Precision = Literal["bfloat16", "int8", "float32"]
@@ -101,8 +104,10 @@ class E5:
         self._lock = threading.Lock()
         self._weights = {name: torch.tensor(array) for name, array in self.file.tensors.items()}
         self._matrices = {name: (w.to(self.dtype), b.to(self.dtype)) for name, (w, b) in self._taken_out().items()}
-        self._exact: dict[str, Linear] = {name: partial(F.linear, weight=w, bias=b) for name, (w, b) in self._matrices.items()}
+        exact = half_linear if self.precision == "int8" else lambda w, b: partial(F.linear, weight=w, bias=b)
+        self._exact: dict[str, Linear] = {name: exact(w, b) for name, (w, b) in self._matrices.items()}
         self._fast = None if self.precision == "int8" else self._exact  # rounded when it is first needed: a start should be quick
+        self._remembered = lru_cache(REMEMBERED)(self._asked)
 
     def _taken_out(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Weight and bias of each linear layer, taken out of the weights; those of queries, keys and values are one: their input is one."""
@@ -126,7 +131,7 @@ class E5:
             return linear
 
         self._forward([self.token_ids(f"{PASSAGE}{SAMPLE}")], {name: seen(name) for name in self._matrices})
-        return {name: Int8Linear(w, b, largest[name]) for name, (w, b) in self._matrices.items()}
+        return {name: Int8Linear(*self._matrices.pop(name), largest[name]) for name in largest}
 
     def query(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
         """Vectors of questions."""
@@ -162,9 +167,13 @@ class E5:
         """
         return self._both(texts, depth, PASSAGE, self._quick())
 
-    @torch.inference_mode()
     def ask(self, question: str, depth: int) -> tuple[Float32[np.ndarray, " dim"], States]:
-        """A question's vector, and its token states after `depth` of the layers, from one pass. Raises ValueError likewise."""
+        """A question's vector, and its token states after `depth` of the layers, from one pass. The last ones are remembered: who has
+        searched goes on to read. Raises ValueError likewise."""
+        return self._remembered(question, depth)
+
+    @torch.inference_mode()
+    def _asked(self, question: str, depth: int) -> tuple[Float32[np.ndarray, " dim"], States]:
         vectors, states = self._both([question], depth, QUESTION, self._exact)
         return vectors[0], states[0]
 

@@ -107,10 +107,8 @@ class Reader(nn.Module):
         odds = np.full(len(passages), -np.inf, np.float32)
         full = [i for i, passage in enumerate(passages) if len(passage)]
         if len(question) and full:
-            asked, real = filled([question])
             held, there = filled([passages[i].astype(np.float32) / STEPS for i in full])
-            count = len(full)
-            odds[full] = self.judge(asked.expand(count, -1, -1), real.expand(count, -1), held, there).numpy()
+            odds[full] = self.judge(*filled([question]), held, there).numpy()
         return odds
 
     def save(self, path: Path) -> None:
