@@ -40,7 +40,8 @@ class Tokenizer:
     def __call__(self, texts: Sequence[str]) -> list[list[Pair]]:
         """The tokens of each text, in order."""
         self._memory.execute("INSERT INTO texts(texts) VALUES ('delete-all')")
-        self._memory.executemany("INSERT INTO texts(rowid, text, folded) VALUES (?, ?, ?)", ((i, t, folded(t)) for i, t in enumerate(texts)))
+        rows = ((number, text, folded(text)) for number, text in enumerate(texts))
+        self._memory.executemany("INSERT INTO texts(rowid, text, folded) VALUES (?, ?, ?)", rows)
         found: dict[str, list[list[str]]] = {"text": [[] for _ in texts], "folded": [[] for _ in texts]}
         for term, text, column in self._memory.execute('SELECT term, doc, col FROM tokens ORDER BY doc, "offset"'):
             found[column][text].append(term)
