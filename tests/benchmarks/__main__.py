@@ -1,6 +1,6 @@
 """`make bench`: measure, write results/*.json, and the table of docs/benchmarks.md from them.
 
-python -m tests.benchmarks              everything (about 20 minutes on two cores)
+python -m tests.benchmarks              everything (about half an hour on two cores)
 python -m tests.benchmarks attention    one of them; `table` only writes the table anew
 """
 
@@ -22,6 +22,7 @@ BENCHMARKS = (
     "engines",
     "vllm",
     "scans",
+    "long",
     "reading",
     "parsing",
     "embedding",

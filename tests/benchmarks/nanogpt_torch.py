@@ -35,6 +35,9 @@ class TorchGPT(nn.Module):
                 residual = name.endswith(("out.weight", "down.weight"))
                 nn.init.normal_(parameter, std=0.02 / (2 * n_layers) ** 0.5 if residual else 0.02)
 
+    def read(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time d_model"]:
+        """Up to the last norm, before the head."""
+        return self.norm(self.blocks(self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))))
+
     def forward(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time vocab"]:
-        x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))
-        return F.linear(self.norm(self.blocks(x)), self.tokens.weight)
+        return F.linear(self.read(tokens), self.tokens.weight)

@@ -7,14 +7,10 @@ process of its own, on the assistant's defaults but one thread. What search find
 import re
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import psutil
 from assistant.knowledge.long_reading import Answered, Marked, Read, read_document
 from assistant.knowledge.service import Knowledge
 from assistant.settings import Settings
@@ -27,7 +23,7 @@ from hybridlab.ssm.long_reader import LongReader
 from hybridlab.ssm.planted import KEYS, draw_pairs, encode
 from hybridlab.ssm.reader_training import python_text
 
-from tests.benchmarks.record import say, write
+from tests.benchmarks.record import Spent, alone, say, write
 
 CHARACTERS = 520_000
 OWNER = "local"
@@ -83,25 +79,6 @@ def texts() -> list[Planted]:
 
 
 # ---------------------------------------------------------------- the two sides, each in a process of its own
-
-
-class Spent:
-    """CPU seconds of this process and its ended children, and the MiB by which it has grown at its peak, from here on."""
-
-    def __init__(self) -> None:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        self._cpu, self._size = self._seconds(), self._peak()
-
-    @staticmethod
-    def _seconds() -> float:
-        return sum(psutil.Process().cpu_times()[:4])
-
-    @staticmethod
-    def _peak() -> float:
-        return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
-
-    def told(self) -> dict[str, float]:
-        return {"cpu": self._seconds() - self._cpu, "memory": self._peak() - self._size}
 
 
 def taken_in(home: Path, text: str, *, whole: bool) -> tuple[Knowledge, Document, dict[str, float], dict[str, float]]:
@@ -168,11 +145,6 @@ def indexing(text: str) -> dict[str, Any]:
         question = 1e3 * (time.process_time() - begin) / (len(ASKED) * len(KEYS))
     kept = (vectors or 0) + (readings or 0)
     return {**cost, "chunks": document.chunks, "kept": kept, "asked": asked, "question": question}
-
-
-def alone(side: Callable[[str], dict], text: str) -> dict[str, Any]:
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(side, text).result()
 
 
 # ---------------------------------------------------------------- what was found

@@ -3,11 +3,14 @@
 import json
 import os
 import platform
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +63,36 @@ def write(name: str, *, unit: str, samples: dict[str, list[float]], ratios: dict
     return path
 
 
-def turn_about(calls: dict[str, Callable[[], Any]], repeat: int) -> dict[str, list[float]]:
+class Spent:
+    """CPU seconds of this process and its ended children, and the MiB by which it has grown at its peak, from here on."""
+
+    def __init__(self) -> None:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        self._cpu, self._size = self._seconds(), self._peak()
+
+    @staticmethod
+    def _seconds() -> float:
+        return sum(psutil.Process().cpu_times()[:4])
+
+    @staticmethod
+    def _peak() -> float:
+        return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
+
+    def told(self) -> dict[str, float]:
+        """`cpu`, s; `memory`, what the process grew by, and `peak`, how large it was, in MiB."""
+        return {"cpu": self._seconds() - self._cpu, "memory": self._peak() - self._size, "peak": self._peak()}
+
+
+def alone(side: Callable[..., dict], *given: Any) -> dict[str, Any]:
+    """What `side(*given)` gives in a process of its own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(side, *given).result()
+
+
+def turn_about(calls: dict[str, Callable[[], Any]], repeat: int, *, warm_up: bool = True) -> dict[str, list[float]]:
     """Process time of each call in milliseconds, `repeat` times. The calls take turns, so that a busy moment hits all of them."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
+    for call in calls.values() if warm_up else ():
         call()
     for round_ in range(repeat):
         names = list(calls) if round_ % 2 == 0 else list(reversed(calls))

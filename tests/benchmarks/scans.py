@@ -81,9 +81,11 @@ class Table:
         self.samples: dict[str, list[float]] = {}
         self.ratios: dict[str, float] = {}
 
-    def measure(self, label: str, length: int, calls: dict[str, Callable], base: str, repeat: int) -> dict[str, list[float]]:
+    def measure(
+        self, label: str, length: int, calls: dict[str, Callable], base: str, repeat: int, *, warm_up: bool = True
+    ) -> dict[str, list[float]]:
         say(f"  {label}, {length:,} tokens")
-        taken = turn_about(calls, repeat)
+        taken = turn_about(calls, repeat, warm_up=warm_up)
         for name, milliseconds in taken.items():
             row = f"{label}, {length:,} tokens: {name}"
             self.samples[row] = [1e3 * length / value for value in milliseconds]
