@@ -36,13 +36,14 @@ TEXTS = (2_048, 16_384, 65_536)
 LENGTHS = (10_000, 100_000, 1_000_000)
 READER = "the long reader"
 NOTE = (
-    "One text. The scans: {d} channels, RWKV-7's in {heads} heads. A ratio is the speed over that of the row without one, at the same "
-    "length, kind and direction. Left out: the loops' backward beyond 16,384 tokens, transformers' beyond {slow} (quadratic). Whole "
-    "models: d_model {d_model}, up to the last norm (beside the package rwkv: to the logits); one layer of attention and MLP counts as two "
-    "of Mamba's, as in 2312.00752. Parameters without embeddings: {sizes}. Attention is PyTorch's `scaled_dot_product_attention`, causal, "
-    "the text whole; the others read pieces of {piece:,} tokens. It stops at {longest:,} tokens because each doubling takes it four times as "
-    "long: these took {seconds:.0f} s of CPU time, a million would take {hours:.1f} hours. *Memory* is measured in a process of its own for "
-    "each length: its peak, and what that is beyond the loaded model; a ratio is to {shortest:,} tokens."
+    "One text. The scans: {d} channels, RWKV-7's in {heads} heads. A ratio is the speed over that of the row without one, at the same"
+    " length, kind and direction. Left out: the loops' backward beyond 16,384 tokens, transformers' beyond {slow} (quadratic). Whole "
+    "models: d_model {d_model}, up to the last norm (beside the package rwkv: to the logits); one layer of attention and MLP counts "
+    "as two of Mamba's, as in 2312.00752. Parameters without embeddings: {sizes}. Attention is PyTorch's "
+    "`scaled_dot_product_attention`, causal, the text whole; the others read pieces of {piece:,} tokens. It stops at {longest:,} "
+    "tokens because each doubling takes it four times as long: these took {seconds:.0f} s of CPU time, a million would take "
+    "{hours:.1f} hours. *Memory* is measured in a process of its own for each length: its peak, and what that is beyond the loaded "
+    "model; a ratio is to {shortest:,} tokens."
 )
 
 

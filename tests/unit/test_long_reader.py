@@ -207,6 +207,10 @@ def test_what_is_no_text_is_refused_with_the_place(tmp_path):
         ("é".encode()[:1], "utf-8-sig", "at 0 is not utf-8-sig .*end"),
         (b"abc", "utf-99", "'utf-99' is not an encoding"),
         (b"abc", "hex", "'hex' is not an encoding"),
+        (b"abc", "undefined", "'undefined' is not an encoding"),
+        (b"abc", "utf\0008", r"'utf\\x008' is not an encoding"),
+        ("amber -> 42".encode("utf-16-le"), "utf-16", "bytes 0 to 22 are not utf-16 .*BOM"),
+        (b"amber -> 42", "punycode", "bytes 0 to 11 are not punycode"),
     ):
         file.write_bytes(content)
         one = reader()

@@ -22,7 +22,7 @@ class TextDecoder:
         try:
             "".encode(encoding)  # refuses what is a codec, but not of text
             self._decoder = codecs.getincrementaldecoder(encoding)()
-        except LookupError:
+        except (LookupError, ValueError):
             raise ReadError(f"{encoding!r} is not an encoding of text that Python knows: try 'utf-8', 'utf-16' or 'cp1252'") from None
         self.encoding, self.taken = encoding, 0
 
@@ -32,7 +32,7 @@ class TextDecoder:
         Raises:
             ReadError: bytes that mean nothing in this encoding, or a NUL, which no text has: it is binary, or in another encoding.
         """
-        waiting = len(self._decoder.getstate()[0])
+        waiting, where = len(self._decoder.getstate()[0]), f"bytes {self.taken:,} to {self.taken + len(raw):,}"
         try:
             text = self._decoder.decode(raw, last)
         except UnicodeDecodeError as error:
@@ -41,8 +41,9 @@ class TextDecoder:
             raise ReadError(
                 f"{what} is not {self.encoding} ({error.reason}): the file is binary, or in another encoding; name it by encoding='…'"
             ) from None
+        except UnicodeError as error:  # some codecs don't say which byte: UTF-16 without its mark
+            raise ReadError(f"{where} are not {self.encoding} ({error}): it is another encoding; name it by encoding='…'") from None
         if "\0" in text:
-            where = f"bytes {self.taken:,} to {self.taken + len(raw):,}"
             raise ReadError(f"a NUL character within {where}: the file is binary, or in another encoding")
         self.taken += len(raw)
         return to_utf8(text)
