@@ -25,7 +25,7 @@ def rank_answers(logits: Float[Tensor, "keys values_and_absent"]) -> list[Answer
 
     `logits[i]` are the scores of KEYS[i]: one for each of VALUES, in their order, and last one for "was not planted". An answer is what
     has the highest score: a value, or None where that is the last. Its probability is softmax's, over the values *and* the last score.
-    Keys that are equally certain stay in KEYS' order. The probabilities are Python floats, and no score overflows.
+    Keys that are equally certain stay in KEYS' order. Each is an `Answer(key, value, probability)`, a Python float; no score overflows.
 
     Raises:
         ValueError: the shape is not (len(KEYS), len(VALUES) + 1), or a score is NaN or infinite: that is no answer.

@@ -33,7 +33,7 @@ class Recorder:
 
 @check(
     "hybridlab.ssm.chunk_grid.read_on_grid",
-    visible=[{"seed": 0, "chunk": 4, "portions": [3, 2, 9]}],
+    visible=[{"seed": 0, "chunk": 4, "portions": [3, 2, 9]}, {"seed": 1, "chunk": 3, "portions": [3, 0, 7]}],
     hidden=[
         {"seed": 11, "chunk": 5, "portions": [5, 0, 1, 23, 1]},
         {"seed": 12, "chunk": 1, "portions": [2, 0, 3]},
@@ -72,6 +72,7 @@ def check_read_on_grid(read_on_grid, seed, chunk, portions, begun=False):
             raise Mistake("GRID-08", "it does not give a Place", f"got {type(got).__name__}", "place._replace(...) makes a changed copy")
         taken += portion
         judge_pieces(run, done, first, stream, chunk, taken // chunk)
+        judge_count(run, got, len(before[0]), taken, chunk)
         judge_place(got, run, first, stream, chunk, taken)
         place = got
 
@@ -89,10 +90,28 @@ def judge_pieces(run, done, first, stream, chunk, whole):
                           "the waiting tokens come first, then the new ones; and each chunk begins where the last one ended")
         expected = first.state if number == 0 else ["state", number]
         if (state if number == 0 else list(state or [])[:2]) != expected:
-            raise Mistake("GRID-03", "a chunk is run with the wrong state", f"chunk {number} got {state!r:.60}",
+            raise Mistake("GRID-03", "a chunk is run with the wrong state", f"chunk {number} (counted from 0) got {named(state, first)}, expected {named(expected, first)}",
                           "each run gets the state that the run before gave, the first one place.state")
-    if len(run.given) < whole:
-        raise Mistake("GRID-04", "whole chunks are left waiting", f"{len(run.given)} of {whole} were run", "one portion may hold many chunks: a loop, not an if")
+
+
+def named(state, first):
+    """A state of the recorder in words: which chunk it stands behind."""
+    if isinstance(state, list) and state[:1] == ["state"] and len(state) > 1:
+        return f"the state behind chunk {state[1] - 1}"
+    return "the state of the place" if state is not None and state == first.state else f"{state!r:.60}"
+
+
+def judge_count(run, got, waited, taken, chunk):
+    """As many chunks as are whole have been run. If not: are tokens lost, is the last chunk exactly full, or is there no loop?"""
+    done, whole = len(run.given), taken // chunk
+    if done == whole:
+        return
+    evidence = f"{done} of {whole} chunks of {chunk} tokens were run"
+    if waited and done * chunk + len(got.pending) == taken - waited:
+        raise Mistake("GRID-11", "the tokens that waited are lost", f"{waited} waited when the portion came; {evidence}", "np.concatenate([place.pending, tokens]): what waited comes first")
+    if taken % chunk == 0 and done == whole - 1:
+        raise Mistake("GRID-12", "a chunk that is exactly full is left waiting", f"{evidence}, and {len(got.pending)} tokens wait", "exactly `chunk` tokens are a whole chunk, and are run too")
+    raise Mistake("GRID-04", "whole chunks are left waiting", evidence, "one portion may hold many chunks: a loop, not an if")
 
 
 def judge_place(got, run, first, stream, chunk, taken):
@@ -105,7 +124,7 @@ def judge_place(got, run, first, stream, chunk, taken):
                       "place.tokens + the tokens that were run; those that wait do not count yet")
     last = first.state if whole == 0 else ["state", whole]
     if (got.state if whole == 0 else list(got.state or [])[:2]) != last:
-        raise Mistake("GRID-03", "the state in the place is not that of the last chunk", f"got {got.state!r:.60}", "state=… in place._replace")
+        raise Mistake("GRID-03", "the state in the place is not that of the last chunk", f"got {named(got.state, first)}, expected {named(last, first)}", "state=… in place._replace")
     if got.rest != first.rest or got.source != first.source:
         raise Mistake("GRID-08", "rest or source is lost", f"rest {got.rest!r}, source {got.source!r:.40}", "place._replace keeps what it is not given")
     base = got.pending
@@ -146,7 +165,7 @@ def place_of(seed, kind, layers):
 
 @check(
     "hybridlab.ssm.reader_state.load_place",
-    visible=[{"seed": 0, "kind": "read"}],
+    visible=[{"seed": 0, "kind": "read"}, {"seed": 1, "kind": "nothing"}],
     hidden=[
         {"seed": 21, "kind": "interrupted"},
         {"seed": 22, "kind": "short"},
@@ -210,33 +229,36 @@ def refuse(load_place, path, model, hashed, right):
     def refused(code, what, hint, words, tensors=tensors, **changed):
         told = {name: value for name, value in (metadata | changed).items() if value is not None}
         save_file(tensors, path, told)
-        said = str(must_raise(StateError, lambda: load_place(path, model, hashed), code, what, hint))
+        said = str(must_raise(StateError, lambda: load_place(path, model, hashed), code, f"{what} is accepted", hint))
         if path.name not in said:
             raise Mistake("STATE-10", "the message does not say which file", said[:120], "put the path into each message")
         if not any(word in said for word in words):
-            raise Mistake("STATE-11", "another error is named than the one that comes first", f"{what}: {said[:120]}", "the order under Raises")
+            said = said.replace(str(path), path.name)[:120]
+            raise Mistake("STATE-11", "another error is named than the one that comes first", f"{what}: expected a message with {words[0]!r}, got {said!r}", "the order under Raises")
 
     hint = "compare metadata.get('format') with FORMAT, before everything else"
-    version = FORMAT[:-1] + "0"
-    refused("STATE-06", "a state of another version is accepted", hint, (version,), format=version, model="0" * 64)
-    refused("STATE-06", "a file without a format is accepted", hint, ("None", "format"), format=None, model="0" * 64)
+    version, other = FORMAT[:-1] + "0", "f" * 64
+    refused("STATE-06", "a state of another version", hint, (version, "format"), format=version)
+    refused("STATE-06", "a file without a format", hint, ("None", "format"), format=None)
+    refused("STATE-06", "a state of another version (and of another model)", hint, (version,), format=version, model="0" * 64)
     foreign = {name: tensor for name, tensor in tensors.items() if name != "pending"}
-    other = "f" * 64
-    refused("STATE-05", "the state of another model is accepted", "compare metadata['model'] with hashed", (other[:6], hashed[:6], "model"), tensors=foreign, model=other)
-    refused("STATE-08", "a file without its waiting tokens is accepted", "turn the KeyError into a StateError", ("pending",), tensors=foreign)
+    hint, of_models = "compare metadata['model'] with hashed", ("model", other[:6], hashed[:6])
+    refused("STATE-05", "the state of another model", hint, of_models, model=other)
+    refused("STATE-05", "the state of another model (without its waiting tokens)", hint, of_models, tensors=foreign, model=other)
+    refused("STATE-08", "a file without its waiting tokens", "turn the KeyError into a StateError", ("pending",), tensors=foreign)
     for strange in (20, -1):
         more = torch.cat([tensors["pending"], torch.tensor([strange])])
         hint = "compare with 0 and with model.config.vocab_size"
-        refused("STATE-09", f"a waiting token {strange} is accepted, and the model knows 0 to 19", hint, (path.name,), tensors=tensors | {"pending": more})
+        refused("STATE-09", f"a waiting token {strange} (the model knows 0 to 19)", hint, (path.name,), tensors=tensors | {"pending": more})
     if right.state is None:
         return
     lacks = {name: tensor for name, tensor in tensors.items() if name != memory}
-    refused("STATE-08", "a file without the memory of a layer is accepted", "turn the KeyError into a StateError", (memory,), tensors=lacks)
+    refused("STATE-08", "a file without the memory of a layer", "turn the KeyError into a StateError", (memory,), tensors=lacks)
     for part in (memory, "0.past"):
         for number in (float("nan"), float("-inf")):
             bad = tensors[part].clone()
             bad.view(-1)[-1] = number
-            refused("STATE-07", f"a state with {number} in it is accepted", "look at past and memory of all layers with torch.isfinite", (path.name,), tensors=tensors | {part: bad})
+            refused("STATE-07", f"a state with {number} in it", "look at past and memory of all layers with torch.isfinite", (path.name,), tensors=tensors | {part: bad})
 
 
 # ---------------------------------------------------------------- rank_answers, and the outcome
@@ -292,13 +314,18 @@ def expected(logits):
 
 def judge_answers(got, logits):
     from hybridlab.ssm.answers import Answer
-    from hybridlab.ssm.planted import KEYS
+    from hybridlab.ssm.planted import KEYS, VALUES
 
     theirs = expected(logits)
     if not isinstance(got, list) or not all(isinstance(one, Answer) for one in got):
         raise Mistake("RANK-01", "it does not give a list of Answer", f"got {type(got).__name__}", "return [Answer(key, value, probability), …]")
     if sorted(one.key for one in got) != sorted(KEYS):
         raise Mistake("RANK-01", "there is not one answer for each key", f"{len(got)} answers, {len(KEYS)} keys", "a key that was not found has an answer too: None")
+    if spoilt := sum(one.probability != one.probability for one in got):
+        raise Mistake("RANK-07", "large scores overflow", f"{spoilt} probabilities are NaN", "torch.softmax subtracts the largest score first")
+    values = {key: [*VALUES, None][i] for key, i in zip(KEYS, logits.softmax(0).argmax(-1).tolist(), strict=True)}
+    if {one.key: one.value for one in got} == values and any(values[key] != theirs[key][0] for key in KEYS):
+        raise Mistake("RANK-04", "softmax runs over the keys", "the values are those with the largest share among all keys", "each key's probabilities add up to 1: softmax(-1)")
     for one in got:
         value, _ = theirs[one.key]
         if one.value != value:
@@ -327,7 +354,9 @@ def judge_answers(got, logits):
     found = [one.probability for one in got if one.value is not None]
     if any(a < b for a, b in zip(found, found[1:], strict=False)):
         raise Mistake("RANK-06", "the most certain answer does not stand at the top", f"the first three: {[round(p, 3) for p in found[:3]]}", "sort by -probability")
-    raise Mistake("RANK-06", "keys that are equally certain are not in KEYS' order", f"the first five: {order[:5]}", "sorted is stable: do not sort by the key's name")
+    if got[: len(found)] == sorted(sorted((one for one in got if one.value is not None), key=lambda one: KEYS.index(one.key)), key=lambda one: one.probability)[::-1]:
+        raise Mistake("RANK-11", "keys that are equally certain stand in reverse", f"the first five: {order[:5]}", "sort by -probability: a list that is turned round turns equals round, too")
+    raise Mistake("RANK-06", "keys that are equally certain are not in KEYS' order", f"the first five: {order[:5]}", "sorted is stable: sort by -probability, and by nothing else")
 
 
 def measure_outcome():

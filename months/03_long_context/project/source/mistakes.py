@@ -109,6 +109,27 @@ def read_on_grid(place, tokens, chunk, run):
     return place._replace(state=state, pending=waiting[whole:], tokens=place.tokens + whole)
 
 
+@mistake("GRID-11", "what waited is forgotten")
+def read_on_grid(place, tokens, chunk, run):
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}: a chunk holds at least one token")
+    state, whole = place.state, len(tokens) // chunk * chunk
+    for start in range(0, whole, chunk):
+        state = run(tokens[start : start + chunk], state)
+    return place._replace(state=state, pending=tokens[whole:].copy(), tokens=place.tokens + whole)
+
+
+@mistake("GRID-12", "a chunk that is exactly full waits for one more token")
+def read_on_grid(place, tokens, chunk, run):
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}: a chunk holds at least one token")
+    waiting, state, done = np.concatenate([place.pending, tokens]), place.state, 0
+    while len(waiting) - done > chunk:
+        state = run(waiting[done : done + chunk], state)
+        done += chunk
+    return place._replace(state=state, pending=waiting[done:].copy(), tokens=place.tokens + done)
+
+
 @correct("with a list, chunk after chunk")
 def read_on_grid(place, tokens, chunk, run):
     if not chunk >= 1:
@@ -198,11 +219,45 @@ def load_place(path, model, hashed):
     return Place(state, pending, rest, int(metadata["tokens"]), json.loads(metadata["source"]))
 
 
+@mistake("STATE-05", "the same, and a missing tensor is refused")
+def load_place(path, model, hashed):
+    metadata, tensors = read_tensors(path)
+    if metadata.get("format") != FORMAT:
+        raise StateError(f"{path} has the format {metadata.get('format')!r}")
+    try:
+        state = [MixerState(tensors[f"{i}.past"], tensors[f"{i}.memory"]) for i in range(len(model.layers))] if "0.past" in tensors else None
+        pending, rest = tensors["pending"].numpy(), bytes(tensors["rest"].tolist())
+    except KeyError as error:
+        raise StateError(f"{path} lacks {error}") from None
+    if not all(part.isfinite().all() for layer in state or [] for part in layer):
+        raise StateError(f"{path} has numbers that are not finite")
+    if ((pending < 0) | (pending >= model.config.vocab_size)).any():
+        raise StateError(f"{path} has tokens that the model does not know")
+    return Place(state, pending, rest, int(metadata["tokens"]), json.loads(metadata["source"]))
+
+
 @mistake("STATE-06", "the format is not looked at")
 def load_place(path, model, hashed):
     metadata, tensors = read_tensors(path)
     state = [MixerState(tensors[f"{i}.past"], tensors[f"{i}.memory"]) for i in range(len(model.layers))] if "0.past" in tensors else None
     return Place(state, tensors["pending"].numpy(), bytes(tensors["rest"].tolist()), int(metadata["tokens"]), json.loads(metadata["source"]))
+
+
+@mistake("STATE-06", "the same, and the model is looked at")
+def load_place(path, model, hashed):
+    metadata, tensors = read_tensors(path)
+    if metadata["model"] != hashed:
+        raise StateError(f"{path} was written by model {metadata['model'][:12]}, and this is {hashed[:12]}")
+    try:
+        state = [MixerState(tensors[f"{i}.past"], tensors[f"{i}.memory"]) for i in range(len(model.layers))] if "0.past" in tensors else None
+        pending, rest = tensors["pending"].numpy(), bytes(tensors["rest"].tolist())
+    except KeyError as error:
+        raise StateError(f"{path} lacks {error}") from None
+    if not all(part.isfinite().all() for layer in state or [] for part in layer):
+        raise StateError(f"{path} has numbers that are not finite")
+    if ((pending < 0) | (pending >= model.config.vocab_size)).any():
+        raise StateError(f"{path} has tokens that the model does not know")
+    return Place(state, pending, rest, int(metadata["tokens"]), json.loads(metadata["source"]))
 
 
 @mistake("STATE-07", "a NaN comes back in silence")
@@ -364,6 +419,15 @@ def rank_answers(logits):
     return sorted(answers, key=lambda answer: (answer.value is None, -answer.probability if answer.value is not None else 0))
 
 
+@mistake("RANK-04", "softmax over the keys, and the largest of that")
+def rank_answers(logits):
+    if logits.shape != (len(KEYS), len(VALUES) + 1) or not torch.isfinite(logits).all():
+        raise ValueError(f"bad scores of shape {tuple(logits.shape)}")
+    best = logits.softmax(0).max(-1)
+    answers = [Answer(key, [*VALUES, None][i], p) for key, i, p in zip(KEYS, best.indices.tolist(), best.values.tolist(), strict=True)]
+    return sorted(answers, key=lambda answer: (answer.value is None, -answer.probability if answer.value is not None else 0))
+
+
 @mistake("RANK-05", "by certainty alone: a certain nothing stands at the top")
 def rank_answers(logits):
     if logits.shape != (len(KEYS), len(VALUES) + 1) or not torch.isfinite(logits).all():
@@ -382,6 +446,16 @@ def rank_answers(logits):
     return sorted(answers, key=lambda answer: (answer.value is None, answer.probability if answer.value is not None else 0))
 
 
+@mistake("RANK-11", "sorted upwards, and turned round")
+def rank_answers(logits):
+    if logits.shape != (len(KEYS), len(VALUES) + 1) or not torch.isfinite(logits).all():
+        raise ValueError(f"bad scores of shape {tuple(logits.shape)}")
+    best = logits.softmax(-1).max(-1)
+    answers = [Answer(key, [*VALUES, None][i], p) for key, i, p in zip(KEYS, best.indices.tolist(), best.values.tolist(), strict=True)]
+    found = sorted((answer for answer in answers if answer.value is not None), key=lambda answer: answer.probability)
+    return found[::-1] + [answer for answer in answers if answer.value is None]
+
+
 @mistake("RANK-07", "exp without subtracting the largest score")
 def rank_answers(logits):
     if logits.shape != (len(KEYS), len(VALUES) + 1) or not torch.isfinite(logits).all():
@@ -389,6 +463,16 @@ def rank_answers(logits):
     e = logits.exp()
     index, values = logits.argmax(-1), (e / e.sum(-1, keepdim=True)).amax(-1)
     answers = [Answer(key, [*VALUES, None][i], p) for key, i, p in zip(KEYS, index.tolist(), values.tolist(), strict=True)]
+    return sorted(answers, key=lambda answer: (answer.value is None, -answer.probability if answer.value is not None else 0))
+
+
+@mistake("RANK-07", "the same, and the largest of NaN is taken for the answer")
+def rank_answers(logits):
+    if logits.shape != (len(KEYS), len(VALUES) + 1) or not torch.isfinite(logits).all():
+        raise ValueError(f"bad scores of shape {tuple(logits.shape)}")
+    e = logits.exp()
+    best = (e / e.sum(-1, keepdim=True)).max(-1)
+    answers = [Answer(key, [*VALUES, None][i], p) for key, i, p in zip(KEYS, best.indices.tolist(), best.values.tolist(), strict=True)]
     return sorted(answers, key=lambda answer: (answer.value is None, -answer.probability if answer.value is not None else 0))
 
 

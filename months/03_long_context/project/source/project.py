@@ -3,7 +3,7 @@
 #
 # **How do you find a line in a million characters when nothing that you have read may be kept?**
 #
-# Attention keeps every token, and looks all of them through again for each new one. Your reader keeps 37 kilobytes, reads a file of any
+# Attention keeps every token, and looks all of them through again for each new one. Your reader keeps 36.5 KiB, reads a file of any
 # length, can be stopped at any place, and still knows what stood on the first page.
 
 # %% [markdown] id="outcomes"
@@ -77,7 +77,7 @@ print(f"\n{sum(part.origin == 'learner' for part in parts)} of {len(parts)} part
 # %% [markdown] id="model-title"
 # ## The model
 #
-# Two layers of Mamba-2. Every byte is a token. But a planted statement, `amber -> 42`, is two: the key with its arrow, and the value.
+# Two layers of Mamba-2. Every byte is a token, and any two digits in a row are one. A planted statement, `amber -> 42`, is two: the key with its arrow, and the value.
 
 # %% id="model"
 reader = LongReader.load()
@@ -245,7 +245,7 @@ reader.read(planted_plays, progress=live)
 reader.save_state("plays.state")
 rows = np.array(live.rows)
 print(f"{reader.tokens:,} tokens in {rows[-1, 1]:.0f} s on {threads} thread(s): {rows[-1, 0] / rows[-1, 1]:,.0f} tokens/s")
-print(f"memory: {rows[1, 2]:.0f} MiB after the first 64 KiB, {rows[-1, 2]:.0f} MiB at the end; carried state: {reader.state_bytes / 1024:.0f} KiB")
+print(f"memory: {rows[1, 2]:.0f} MiB after the first 64 KiB, {rows[-1, 2]:.0f} MiB at the end; carried state: {reader.state_bytes / 1024:.1f} KiB")
 
 # %% [markdown] id="rank-answers-why"
 # ## 3 · What has it found?
@@ -253,7 +253,7 @@ print(f"memory: {rows[1, 2]:.0f} MiB after the first 64 KiB, {rows[-1, 2]:.0f} M
 # **Why.** The state is a block of numbers. To learn what is in it, each key is put to a copy of it as the next token, and the model gives a score
 # to each value, and one more to "was never planted". An assistant has to say the surest finding first, and nothing where there is nothing.
 #
-# **Contract.** The docstring below is complete. `KEYS` has 64 words, `VALUES` has "00" to "99".
+# **Contract.** The docstring below is complete. `KEYS` has 64 words, `VALUES` has "00" to "99"; an answer is an `Answer(key, value, probability)`.
 #
 # **Worked example.** One key, three values, and last the score of "not planted". What is left out of the softmax makes everything else look surer:
 
@@ -361,7 +361,7 @@ plt.show()
 tokens, seconds, _ = curves["fused"][-1]
 at = float(np.interp(tokens, both[:, 0], both[:, 1]))
 print(f"at {tokens:,.0f} tokens: attention alone {seconds:.1f} s, the whole reader {at:.1f} s")
-print(f"at {rows[-1, 0]:,.0f} tokens: attention alone would take {seconds * (rows[-1, 0] / tokens) ** 2 / 60:.0f} min, the reader took {rows[-1, 1]:.0f} s")
+print(f"at {reader.tokens:,} tokens: attention alone would take {seconds * (reader.tokens / tokens) ** 2 / 60:.0f} min, the reader took {rows[-1, 1]:.0f} s")
 
 # %% [markdown] id="breaks-title"
 # ## How it breaks
