@@ -118,5 +118,22 @@ def test_read_marks_what_was_planted_and_says_what_search_alone_finds(home, tmp_
     assert "Interrupted: the file is stored" in run("read", path)
 
 
+@pytest.mark.slow(seconds=4)
+def test_read_takes_any_text_and_refuses_what_is_none_in_a_line(home, tmp_path):
+    def told(content, **more):
+        (tmp_path / "a.txt").write_bytes(content)
+        return run("read", tmp_path / "a.txt", **more)
+
+    assert "the file is empty" in told(b"", status=1)
+    assert "holds binary data" in told(bytes(range(256)) * 40, status=1)
+    assert "->" not in told(b"a")
+    pair = "Vua Lear nói: amber -> 42\n"
+    for encoding in ("utf-8-sig", "utf-16", "utf-16-le"):
+        assert "new amber -> 42" in told(pair.encode(encoding)), encoding
+    assert "new amber -> 42" in told(b"K\xf6nig L\xe4ar \xff\xfe: amber -> 42\n")  # no encoding at all: the odd bytes alone are lost
+    assert "character 20,001: new amber -> 42" in told(b"x" * 20_000 + b" amber -> 42 " + b"x" * 20_000)  # one line, over several pieces
+    assert "Is a directory" in run("read", tmp_path, status=1)
+
+
 def interrupted(*of):
     raise KeyboardInterrupt
