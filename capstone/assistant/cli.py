@@ -166,13 +166,14 @@ def ask(question: Annotated[str, typer.Argument()], user: User = "local") -> Non
     from assistant.engines import make_engine
     from assistant.engines.base import Message
     from assistant.knowledge.service import Knowledge
+    from assistant.memory.learned import reader_for
     from assistant.memory.service import Memory
     from assistant.orchestrator import Cited, Delta, Options, Orchestrator
     from assistant.store import Store
 
     async def run() -> None:
         store, engine, embedding = Store(settings().database), make_engine(settings()), encoder()
-        knowledge, memory = Knowledge(store, embedding, settings()), Memory(store, embedding)
+        knowledge, memory = Knowledge(store, embedding, settings()), Memory(store, embedding, reader_for(embedding.dim)[0])
         orchestrator = Orchestrator(engine, knowledge, memory, store, settings())
         citations = ()
         async for event in orchestrator.answer(user, [Message("user", question)], Options()):

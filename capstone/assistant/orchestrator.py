@@ -16,9 +16,9 @@ import anyio
 import anyio.to_thread
 from hybridlab.llm.grounded_prompt import grounded_messages
 
-from assistant.cues import cue_of, tells
+from assistant.cues import cue_of, is_question, tells
 from assistant.engines.base import Engine, Finish, Message, Request, Usage
-from assistant.history import last_turns, read_again, whole_question
+from assistant.history import last_turns, leans, read_again, shortened, whole_question
 from assistant.knowledge.abstention import is_evidence
 from assistant.knowledge.quotes import Citation, cite
 from assistant.knowledge.service import Knowledge
@@ -141,8 +141,9 @@ class Orchestrator:
     def _begin(self, owner: str, conversation: str, question: str) -> Place:
         """Keep the question, and begin its answer."""
         earlier = last_turns(self.store.conversations.messages(owner, conversation))
-        asked = self.store.conversations.add(owner, conversation, "user", question)
-        answer = self.store.conversations.add(owner, conversation, "assistant", "", complete=False)
+        with self.store.database.transaction():  # both or none: who reads what was said waits for the answer of what was asked
+            asked = self.store.conversations.add(owner, conversation, "user", question)
+            answer = self.store.conversations.add(owner, conversation, "assistant", "", complete=False)
         return Place(conversation, asked, answer, earlier)
 
     def _finish(
@@ -198,7 +199,7 @@ class Orchestrator:
             return from_memory(self.memory, self.store, owner, whole, cue, conversation=conversation, before=before)
 
         def written() -> tuple[Citation, ...]:
-            return self._from_documents(owner, whole, documents)
+            return self._from_documents(owner, self._referred(owner, whole, place) if documents is None else whole, documents)
 
         for source in (said, written) if cue else (written, said):
             if citations := source():
@@ -206,6 +207,13 @@ class Orchestrator:
         if cue:
             return (), say("not_said", language_of(whole))
         return (), say("noted" if place and tells(asked) else self._why_nothing(owner), language_of(whole))
+
+    def _referred(self, owner: str, question: str, place: Place | None) -> str:
+        """A question that leans, and has nothing to lean on in its conversation, put into what memory says that it refers to."""
+        if not (leans(question) and is_question(question)):
+            return question
+        turn = self.memory.recall.referent(owner, question, before=place.question if place else None)
+        return whole_question(question, [Message("user", shortened(turn.content))]) if turn else question
 
     def _from_documents(self, owner: str, question: str, documents: tuple[str, ...] | None) -> tuple[Citation, ...]:
         hits = self.knowledge.search(owner, question, self.settings.evidence, documents=documents)

@@ -74,12 +74,13 @@ def turn_that_says(source: str, turns: list[str]) -> int:
 
 def measure(encoder, folder: Path) -> dict[str, dict[str, float]]:
     """Recall at 1 and 5 and reciprocal rank of each retriever, with each scenario told to a user of its own in a new store."""
+    from assistant.memory.learned import reader_for
     from assistant.memory.service import Memory
     from assistant.store import Store
 
     sessions, asked = load()
     store = Store(folder / "assistant.db")
-    memory = Memory(store, encoder)
+    memory = Memory(store, encoder, reader_for(encoder.dim)[0])
     turns: dict[str, list[int]] = defaultdict(list)
     for scenario, of in sessions.items():
         store.keys.ensure_user(scenario)

@@ -150,6 +150,11 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(store: Store):
     conversation = store.conversations.begin("mai", "hello").id
     store.conversations.add("mai", conversation, "user", "the gate is red")
     for older in (
+        "DROP TRIGGER states_without_turn",
+        "DROP TRIGGER states_without_conversation",
+        "DROP TRIGGER states_of_other_turns",
+        "DROP TABLE states",
+        "DROP INDEX messages_to_write",
         "ALTER TABLE documents DROP COLUMN error_code",
         "DROP TRIGGER turn_words_follow",
         "DROP TABLE turn_words",
@@ -170,6 +175,7 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(store: Store):
         assert [turn.content for turn in now.turns.all("mai", 9)] == ["the gate is red"]
         assert len(now.turns.search_words("mai", "gate", 9)) == len(now.turns.to_embed(9)) == 1
         assert len(now.documents.to_embed(document, 9)) == kept.chunks  # what it had not kept is made
+        assert now.states.size() == (0, 0)
 
 
 def test_another_programs_database_is_left_alone(tmp_path: Path):

@@ -15,6 +15,8 @@ JOBS = Gauge("assistant_jobs_waiting", "Documents that are to be read or embedde
 MEMORY_USERS = Gauge("assistant_memory_users", "Users of whom something is remembered.")
 MEMORY_TURNS = Gauge("assistant_memory_turns", "Turns that are remembered.")
 MEMORY_BYTES = Gauge("assistant_memory_bytes", "Bytes of the turns that are remembered, with their embeddings.")
+MEMORY_STATES = Gauge("assistant_memory_states", "Users whose turns have been read into a state.")
+STATE_BYTES = Gauge("assistant_memory_state_bytes", "Bytes of these states.")
 METHODS = ("GET", "HEAD", "POST", "DELETE")  # others are counted together: a client may invent any
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from assistant.engines import make_engine
 from assistant.engines.queue import Queued
 from assistant.knowledge.desk import Desk
 from assistant.knowledge.service import Knowledge
+from assistant.memory.learned import reader_for
 from assistant.memory.service import Memory
 from assistant.orchestrator import Orchestrator
 from assistant.settings import Settings
@@ -21,6 +23,8 @@ from assistant.store import Store
 
 if TYPE_CHECKING:
     from assistant.api.access import RateLimit
+
+log = logging.getLogger(__name__)
 
 LOCAL = "local"  # the user of the page on this machine
 
@@ -62,7 +66,10 @@ def open_service(settings: Settings, engine: Queued | None = None, encoder: Any 
         engine = loading.result()
     knowledge = Knowledge(store, encoder, settings)
     knowledge.start()  # holds the folder
-    memory = Memory(store, encoder)
+    learned, why = reader_for(encoder.dim)
+    if why:
+        log.warning("memory: %s", why)
+    memory = Memory(store, encoder, learned)
     memory.start()
     orchestrator = Orchestrator(engine, knowledge, memory, store, settings)
     rates = RateLimit(settings.requests_per_minute)

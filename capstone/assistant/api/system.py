@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 from assistant.api.access import Owner
 from assistant.api.errors import MEANINGS, ErrorAnswer, Refusal, documented
-from assistant.api.metrics import JOBS, MEMORY_BYTES, MEMORY_TURNS, MEMORY_USERS, RUNNING, WAITING
+from assistant.api.metrics import JOBS, MEMORY_BYTES, MEMORY_STATES, MEMORY_TURNS, MEMORY_USERS, RUNNING, STATE_BYTES, WAITING
 from assistant.api.service import Service, service
+from assistant.memory.learned import reader_for
 
 router = APIRouter(tags=["system"])
 Room = Annotated[Service, Depends(service)]
@@ -43,6 +44,16 @@ class EngineOut(BaseModel):
     waiting: int
 
 
+class MemoryReaderOut(BaseModel):
+    """What reads the stream of turns. `model`: the fingerprint of its weights, empty where there is none that can be used, and `why` says
+    the reason. `state_bytes`: of one user's state, however much was said."""
+
+    model: str
+    parameters: int
+    state_bytes: int
+    why: str
+
+
 class PartOut(BaseModel):
     """`origin`: "learner", "reference", or "set aside" (promoted once, and not used now)."""
 
@@ -55,6 +66,7 @@ class SystemOut(BaseModel):
     python: str
     engine: EngineOut
     embedding: str
+    memory: MemoryReaderOut
     jobs: int
     parts: list[PartOut]
 
@@ -83,6 +95,8 @@ def metrics(room: Room) -> Response:
     JOBS.set(room.store.jobs.waiting())
     for gauge, value in zip((MEMORY_USERS, MEMORY_TURNS, MEMORY_BYTES), room.store.turns.size(), strict=True):
         gauge.set(value)
+    for gauge, value in zip((MEMORY_STATES, STATE_BYTES), room.store.states.size(), strict=True):
+        gauge.set(value)
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -97,9 +111,17 @@ def system(owner: Owner, room: Room) -> Any:
         "python": platform.python_version(),
         "engine": about,
         "embedding": "multilingual-e5-small",
+        "memory": memory_reader(room),
         "jobs": room.store.jobs.waiting(),
         "parts": parts(),
     }
+
+
+def memory_reader(room: Service) -> dict[str, Any]:
+    states = room.memory.states
+    if states is None:
+        return {"model": "", "parameters": 0, "state_bytes": 0, "why": reader_for(room.memory.encoder.dim)[1]}
+    return {"model": states.name, "parameters": states.parameters, "state_bytes": states.bytes, "why": ""}
 
 
 @cache

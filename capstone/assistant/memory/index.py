@@ -58,7 +58,7 @@ class Laid:
 class Fit:
     """How well turns, the oldest first, fit a question: `cosine` of the nearest piece (`piece` is its place in the turn, `nearest` its row
     in `vectors`), `share` of the question's words, 0 to 1; whether a turn is in the `other` language than the question, and whether it
-    only `asks`."""
+    only `asks`. The pieces of a turn end before `ends` in `vectors`."""
 
     turns: Int64[np.ndarray, " turns"]
     cosine: Float32[np.ndarray, " turns"]
@@ -67,7 +67,15 @@ class Fit:
     asks: Bool[np.ndarray, " turns"]
     piece: Int64[np.ndarray, " turns"]
     nearest: Int64[np.ndarray, " turns"]
+    ends: Int64[np.ndarray, " turns"]
     vectors: Float32[np.ndarray, "pieces dim"]
+
+    def pieces(self) -> tuple[Float32[np.ndarray, "some dim"], Int64[np.ndarray, " some"]]:
+        """The vectors of the turns' pieces, and the row of the turn that each is a piece of."""
+        starts = self.nearest - self.piece
+        counts = self.ends - starts
+        at = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        return self.vectors[at], np.repeat(np.arange(len(counts)), counts)
 
     def rows(self, turns: Sequence[int]) -> dict[int, int]:
         """Turn → its row, of those that are there."""
@@ -118,6 +126,7 @@ class Index:
             laid.asks[chosen],
             best - laid.starts[chosen],
             best,
+            np.append(laid.starts[1:], len(laid.vectors))[chosen],
             laid.vectors,
         )
 

@@ -5,6 +5,8 @@ in one score (index.py); SQLite's ranking by words stands beside it, which also 
 without diacritics. Turns that only ask come last: a question that was asked before is the nearest turn to itself, and tells nothing.
 Of turns that state the same matter newest.py says which is asked for. The numbers are chosen on the valid world of the invented talks and
 on BFCL's questions (docs/memory.md).
+
+Where a question leans on others and names no session or day, the state of the stream of turns (states.py) adds to the scores.
 """
 
 from __future__ import annotations
@@ -14,11 +16,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
+import torch
+from jaxtyping import Float32
 
 from assistant.cues import is_question
-from assistant.history import REFUSALS
+from assistant.history import REFUSALS, leans
+from assistant.language import language_of
 from assistant.memory.index import Fit, Index, pieces
+from assistant.memory.meaning import centred
 from assistant.memory.newest import AMONG, asks_for_former, corrects, weighed
+from assistant.memory.states import States
 from assistant.memory.when import when
 from assistant.store import Store
 from assistant.store.turns import Turn
@@ -38,11 +45,16 @@ class Recalled:
     ranks: dict[str, int]
 
 
-class Recall:
-    """Callable; keeps one index per owner, filled from the database when the owner first asks."""
+def query_of(question: str, vector: Float32[np.ndarray, " dim"]) -> Float32[torch.Tensor, " dim"]:
+    """A question's vector as the reader of turns takes it."""
+    return torch.tensor(centred(vector, "query", language_of(question)))
 
-    def __init__(self, store: Store, encoder):
-        self.store, self.encoder = store, encoder
+
+class Recall:
+    """Callable; keeps one index per owner, filled from the database when the owner first asks. `states` where turns are read."""
+
+    def __init__(self, store: Store, encoder, states: States | None = None):
+        self.store, self.encoder, self.states = store, encoder, states
         self._indexes: dict[str, Index] = {}
         self._lock = threading.RLock()
 
@@ -66,20 +78,51 @@ class Recall:
             return []
         wanted, depth = asked.question or question, max(k, DEPTH)
         words = [turn for turn, _ in self.store.turns.search_words(owner, wanted, depth, allowed) if before is None or turn < before]
-        fit = self._fit(owner, wanted, allowed, before)
-        return self._ranked(owner, fit, words, depth, asks_for_former(wanted), questions)[:k]
+        vector = self.encoder.query([wanted])[0]
+        fit = self._fit(owner, wanted, vector, allowed, before)
+        lift = self._lift(owner, question, vector, fit, before) if asked.everything and leans(question) else 0.0
+        return self._ranked(owner, fit, words, depth, asks_for_former(wanted), questions, lift)[:k]
 
-    def _fit(self, owner: str, question: str, allowed: list[int] | None, before: int | None) -> Fit:
+    def referent(self, owner: str, question: str, *, before: int | None = None) -> Turn | None:
+        """What of the person's own turns a question that leans on others refers to; None where it names a session or day, or no state
+        tells."""
+        state = self.states.now(owner, before) if self.states else None
+        if state is None or not when(question, self.store.turns.sessions(owner), datetime.now()).everything:
+            return None
         vector = self.encoder.query([question])[0]
+        fit = self._fit(owner, question, vector, None, before)
+        vectors, of_piece = fit.pieces()
+        near = np.full(len(fit.turns), -1.0, np.float32)
+        with torch.inference_mode():
+            np.maximum.at(near, of_piece, vectors @ self.states.reader.refer(query_of(question, vector), state).numpy())
+        turns = self.store.turns.get(owner, fit.turns[np.argsort(-near, kind="stable")][:DEPTH].tolist())
+        return next((turn for turn in turns if turn.role == "user"), None)
+
+    def _lift(
+        self, owner: str, question: str, vector: Float32[np.ndarray, " dim"], fit: Fit, before: int | None
+    ) -> Float32[np.ndarray, " turns"] | float:
+        """What the state adds to the turns' scores, for a question that leans on others; 0 where there is none."""
+        state = self.states.now(owner, before) if self.states else None
+        if state is None or not len(fit.turns):
+            return 0.0
+        vectors, of_piece = map(torch.from_numpy, fit.pieces())
+        with torch.inference_mode():
+            return self.states.reader.lift(query_of(question, vector), state, vectors, of_piece).numpy()
+
+    def _fit(
+        self, owner: str, question: str, vector: Float32[np.ndarray, " dim"], allowed: list[int] | None, before: int | None
+    ) -> Fit:
         with self._lock:
             index = self._index_of(owner)
             if allowed is None and before is not None:
                 allowed = [turn for turn in index.turns() if turn < before]
             return index.look(question, vector, allowed)
 
-    def _ranked(self, owner: str, fit: Fit, words: list[int], depth: int, former: bool, questions: bool) -> list[Recalled]:
-        """Of the turns that fit best or are found by words, those of the wanted kind first."""
-        scores = fit.share + MEANING * (fit.cosine + OTHER * fit.other)
+    def _ranked(
+        self, owner: str, fit: Fit, words: list[int], depth: int, former: bool, questions: bool, lift: np.ndarray | float
+    ) -> list[Recalled]:
+        """Of the turns that fit best, or are found by words, those of the wanted kind first; `lift` is added to their scores."""
+        scores = fit.share + MEANING * (fit.cosine + OTHER * fit.other) + lift
         best = np.lexsort((-scores, fit.asks != questions))[:depth]
         turns = self.store.turns.get(owner, list(dict.fromkeys([*fit.turns[best].tolist(), *words])))
         told = {turn.id: turn for turn in turns if turn.content not in REFUSALS}

@@ -11,7 +11,9 @@ from prometheus_client import Histogram
 
 from assistant.cues import cue_of
 from assistant.memory.index import pieces
+from assistant.memory.learned import Learned
 from assistant.memory.recall import Recall, Recalled
+from assistant.memory.states import States
 from assistant.store import Store
 from assistant.store.turns import Turn
 from assistant.waiting import wait_until
@@ -29,15 +31,18 @@ SECONDS = Histogram(
 
 
 class Memory:
-    """`encoder` embeds (`hybridlab.rag.embed.E5`). `start()` begins the background worker, `close()` ends it.
+    """`encoder` embeds (`hybridlab.rag.embed.E5`); `learned` reads the stream of turns, where there is such a reader.
+
+    `start()` begins the background worker, `close()` ends it.
 
     A turn is found by its words as soon as it is stored, and by its meaning within a second or two (`pieces` says what is embedded of a
     long one; all of its words are found).
     """
 
-    def __init__(self, store: Store, encoder):
+    def __init__(self, store: Store, encoder, learned: Learned | None = None):
         self.store, self.encoder = store, encoder
-        self.recall = Recall(store, encoder)
+        self.states = States(store, learned) if learned else None
+        self.recall = Recall(store, encoder, self.states)
         self._changing = threading.Lock()  # between the database and the index
         self._stop = threading.Event()
         self._worker: threading.Thread | None = None
@@ -57,19 +62,25 @@ class Memory:
         """Forget a turn: in its conversation, in both indexes, on disk. Raises KeyError where the owner has no such turn."""
         with self._changing:
             self.store.turns.delete(owner, turn)
-            self.recall.forget(owner)
+            self._forget(owner)
 
     def delete_all(self, owner: str) -> None:
         """Forget everything that was said."""
         with self._changing:
             self.store.turns.delete_all(owner)
-            self.recall.forget(owner)
+            self._forget(owner)
 
     def delete_conversation(self, owner: str, conversation: str) -> None:
         """Delete a conversation and forget its turns. Raises KeyError where the owner has no such conversation."""
         with self._changing:
             self.store.conversations.delete(owner, conversation)
-            self.recall.forget(owner)
+            self._forget(owner)
+
+    def _forget(self, owner: str) -> None:
+        """What was read of an owner is read again from what is left."""
+        self.recall.forget(owner)
+        if self.states:
+            self.states.expect(owner)
 
     # ---------------------------------------------------------------- the worker
 
@@ -86,17 +97,17 @@ class Memory:
             self._worker.join(timeout=CLOSING)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until every turn is embedded; False when it took longer."""
-        return wait_until(lambda: not self.store.turns.to_embed(1), seconds)
+        """Wait until every turn is embedded, and read into its owner's state; False when it took longer."""
+        return wait_until(lambda: not self.store.turns.to_embed(1) and (not self.states or self.states.up_to_date()), seconds)
 
     def _work(self) -> None:
-        """Embed until the service closes. Nothing that goes wrong ends this thread."""
+        """Embed and read until the service closes. Nothing that goes wrong ends this thread."""
         while not self._stop.is_set():
             try:
-                if self._embed():
+                if self._embed() or (self.states and self.states.work()):
                     continue
             except Exception:
-                log.exception("memory: turns can't be embedded; trying again")
+                log.exception("memory: turns can't be taken in; trying again")
             self._stop.wait(IDLE)
 
     def _embed(self) -> bool:
@@ -108,6 +119,8 @@ class Memory:
         texts = [pieces(content) for _, _, content in batch]
         flat = self.encoder.passages([text for of in texts for text in of])
         vectors = np.split(flat, np.cumsum([len(of) for of in texts])[:-1])
+        for _, owner, _ in batch if self.states else ():
+            self.states.expect(owner)
         with self._changing:  # no deletion between the database and the index
             kept = self.store.turns.embedded([(turn, content) for turn, _, content in batch], vectors)
             for (turn, owner, content), of in zip(batch, vectors, strict=True):

@@ -10,6 +10,7 @@ from assistant.store.documents import Documents
 from assistant.store.jobs import Jobs
 from assistant.store.keys import Keys
 from assistant.store.readings import Readings
+from assistant.store.states import States
 from assistant.store.turns import Turns
 
 __all__ = ["DiskFull", "Store", "StoreError"]
@@ -24,6 +25,7 @@ class Store:
         self.readings = Readings(self.database)
         self.conversations = Conversations(self.database)
         self.turns = Turns(self.database)
+        self.states = States(self.database)
         self.keys = Keys(self.database)
         self.jobs = Jobs(self.database)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-VERSION = 4
+VERSION = 5
 BUSY_SECONDS = 30.0
 FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE")
 
@@ -54,6 +54,8 @@ class Database:
                 _execute(write, "memory.sql")
             if version < 4:
                 _execute(write, "readings.sql")
+            if version < 5:
+                _execute(write, "states.sql")
             if version < VERSION:  # else nothing is written: a full disk can be opened, and something deleted
                 write.execute(f"PRAGMA user_version = {VERSION}")
         damage = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
