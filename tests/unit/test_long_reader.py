@@ -194,6 +194,32 @@ print(peak(40) / short)
     assert float(ended.stdout) < 1.05
 
 
+@pytest.mark.slow(seconds=5)
+@pytest.mark.skipif(sys.platform != "linux", reason="the count is glibc's own")
+def test_nothing_stays_in_use_behind_a_chunk():
+    """What the C library has handed out and not got back, in KiB; its free scraps, which the peak includes, may vary."""
+    script = """
+import ctypes
+import torch
+from hybridlab.ssm.long_reader import LongReader
+from hybridlab.ssm.needle import needle_model
+torch.set_num_threads(1)
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+count = ctypes.CDLL(None).mallinfo2
+count.restype = Info
+reader = LongReader(needle_model("relu", seed=0))
+def in_use(pieces):
+    reader.read("the king said no more of it. " * 100 for _ in range(pieces))
+    now = count()
+    return (now.uordblks + now.hblkhd) / 1024
+begin = in_use(4)
+print(in_use(12) - begin)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert abs(float(ended.stdout)) < 128  # a state is 36 KiB: kept for each of the 34 chunks it would be 1,200
+
+
 # ---------------------------------------------------------------- what is no text
 
 
