@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from coursekit.checks import Mistake, check, close, must_raise
+from coursekit.graph import nodes_of, quadratic_slices
 from hybridlab.ssm.mamba_config import MambaConfig
 from hybridlab.ssm.mixer_state import MixerState
 
@@ -104,30 +105,18 @@ def refusals(scan, given, code_bad, code_nan):
     must_raise(ValueError, lambda: scan(x, dt, A, B, late, state), code_nan, "infinity in C must raise ValueError", "require_finite looks at y and at the state: hand it both")
 
 
-def nodes_of(y):
-    """The names of all nodes of y's graph."""
-    seen, todo = set(), [y.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            todo += [following for following, _ in node.next_functions]
-    return [node.name() for node in seen]
-
-
 def gradients(scan, given, expected_y, code_slices, code_gradient, most_nodes=None, code_nodes=""):
     """Backward gives the loop's gradients, finite ones, and its graph has no slice for each token."""
     mine = [part.clone().requires_grad_() for part in given]
     y, end = scan(*mine)
-    names = nodes_of(y)
-    slices = sum(name in ("SelectBackward0", "SliceBackward0", "IndexBackward0") for name in names)
-    if slices > 12:
-        raise Mistake(code_slices, "backward will be quadratic in the length", f"{slices} slices on the graph: each makes a gradient as large as the whole tensor that it is cut from",
+    nodes = nodes_of(y)
+    if slices := quadratic_slices(nodes):
+        raise Mistake(code_slices, "backward will be quadratic in the length", f"slices on the graph: {'; '.join(slices)}. Each makes a gradient as large as the whole tensor that it is cut from",
                       "for x_t, … in zip(x.unbind(1), …): one node gives all tokens")
-    if most_nodes and len(names) > most_nodes:
-        raise Mistake(code_nodes, "the loop goes over tokens, not over places in a chunk", f"{len(names)} operations are on the graph; with all chunks at once it is a third of that",
+    if most_nodes and len(nodes) > most_nodes:
+        raise Mistake(code_nodes, "the loop goes over tokens, not over places in a chunk", f"{len(nodes)} operations are on the graph; with all chunks at once it is a third of that",
                       "cut into (batch, chunks, chunk, …) first; one step of the loop works on all chunks")
-    if len(names) > 1000 or given[0].shape[1] > 12:
+    if len(nodes) > 1000 or given[0].shape[1] > 12:
         return  # the values of long gradients are those of short ones
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
     got = torch.autograd.grad((y * weights).sum() + end.square().sum(), mine, allow_unused=True)

@@ -202,6 +202,19 @@ def selective_scan(x, dt, A, B, C, state=None):
     return y.to(x.dtype), memory
 
 
+@correct("reads out by a product, and takes its only column")
+def selective_scan(x, dt, A, B, C, state=None):
+    inputs = selective_inputs(x, dt, A, B, C, state)
+    h = inputs.state
+    ys = []
+    for x_t, dt_t, B_t, C_t in zip(inputs.x.unbind(1), inputs.dt.unbind(1), inputs.B.unbind(1), inputs.C.unbind(1)):
+        h = torch.exp(dt_t[..., None] * inputs.A) * h + (dt_t * x_t)[..., None] * B_t[:, None]
+        ys.append((h @ C_t[:, :, None])[..., 0])
+    y = torch.stack(ys, 1).to(x.dtype)
+    require_finite(y, h, inputs)
+    return y, h
+
+
 @correct("with einsum")
 def selective_scan(x, dt, A, B, C, state=None):
     inputs = selective_inputs(x, dt, A, B, C, state)
@@ -880,6 +893,38 @@ def chunked_scan(x, dt, A, B, C, state=None, chunk=32):
     y = torch.stack(outputs, 2).reshape(batch, -1, channels)[:, :time]
     require_finite(y, memory, given)
     return y.to(x.dtype), memory
+
+
+@correct("reads out by a product, and takes its only column")
+def chunked_scan(x, dt, A, B, C, state=None, chunk=32):
+    inputs = selective_inputs(x, dt, A, B, C, state)
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk} is below 1")
+    batch, time, d_inner = inputs.x.shape
+    n = -(-time // chunk)
+
+    def cut(t):
+        t = F.pad(t, (0, 0, 0, n * chunk - time))
+        return t.reshape(batch, n, chunk, t.shape[-1])
+
+    X, D, Bc, Cc = cut(inputs.x), cut(inputs.dt), cut(inputs.B), cut(inputs.C)
+    h = torch.zeros(batch, n, d_inner, A.shape[1], dtype=inputs.x.dtype, device=x.device)
+    ys = []
+    for x_t, d_t, B_t, C_t in zip(X.unbind(2), D.unbind(2), Bc.unbind(2), Cc.unbind(2)):
+        h = torch.exp(d_t[..., None] * inputs.A) * h + (d_t * x_t)[..., None] * B_t[:, :, None]
+        ys.append((h @ C_t[..., None])[..., 0])
+    y = torch.stack(ys, 2)
+    total = torch.exp(D.sum(2)[..., None] * inputs.A)
+    state, begins = inputs.state, []
+    for decay, end in zip(total.unbind(1), h.unbind(1)):
+        begins.append(state)
+        state = decay * state + end
+    begin = torch.stack(begins, 1)
+    run = D.cumsum(2)
+    extra = [(torch.exp(s[..., None] * inputs.A) * begin * C_t[:, :, None]).sum(-1) for s, C_t in zip(run.unbind(2), Cc.unbind(2))]
+    y = (y + torch.stack(extra, 2)).reshape(batch, n * chunk, d_inner)[:, :time].to(x.dtype)
+    require_finite(y, state, inputs)
+    return y, state
 
 
 @correct("with the age of the chunk carried along, and einsum")

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from coursekit.checks import Mistake, check, close, must_raise
+from coursekit.graph import nodes_of, quadratic_slices
 from hybridlab.ssm.linear_attention import LinearState
 
 # ------------------------------------------------------------------ for all of them
@@ -40,17 +41,6 @@ def diagnose(got, expected, suspects, evidence):
             raise Mistake(code, what, evidence, hint)
 
 
-def nodes_of(y):
-    """The names of all nodes of y's graph."""
-    seen, todo = set(), [y.grad_fn]
-    while todo:
-        node = todo.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            todo += [following for following, _ in node.next_functions]
-    return [node.name() for node in seen]
-
-
 def gradients(names, mine, expected, given, code_slices, code_gradient, code_in_place):
     """Backward gives the definition's gradients, and its graph has no slice for each token. `mine` and `expected` map inputs to y."""
     inputs = [part.clone().requires_grad_() for part in given]
@@ -61,9 +51,8 @@ def gradients(names, mine, expected, given, code_slices, code_gradient, code_in_
         if "inplace" in str(error) or "in-place" in str(error):
             raise Mistake(*in_place[:2], f"{in_place[2]}: {str(error)[:120]}", in_place[3]) from None
         raise
-    slices = sum(name in ("SelectBackward0", "SliceBackward0", "IndexBackward0") for name in nodes_of(y))
-    if slices > 12:
-        raise Mistake(code_slices, "backward will be quadratic in the length", f"{slices} slices on the graph: each makes a gradient as large as the whole tensor that it is cut from",
+    if slices := quadratic_slices(nodes_of(y)):
+        raise Mistake(code_slices, "backward will be quadratic in the length", f"slices on the graph: {'; '.join(slices)}. Each makes a gradient as large as the whole tensor that it is cut from",
                       "for k_t, … in zip(k.unbind(…), …): one node gives all tokens")
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
     try:
