@@ -44,7 +44,8 @@ NOTE = (
     "tokens because each doubling takes it four times as long: these took {seconds:.0f} s of CPU time, a million would take "
     "{hours:.1f} hours. *Memory* is measured in a process of its own for each length: its peak, and what that is beyond the loaded "
     "model; a ratio is to {shortest:,} tokens. "
-    "What grows there is what malloc keeps in its heap and nobody uses; what is in use stays the same (tests/unit/test_long_reader.py)."
+    "What grows there is what malloc keeps in its heap and nobody uses; what is in use stays the same "
+    "(tests/unit/test_long_reader_memory.py)."
 )
 
 
