@@ -15,7 +15,7 @@ import numpy as np
 from assistant.knowledge.service import Knowledge
 from assistant.settings import Settings
 from assistant.store import Store
-from hybridlab.rag import e5_file, embed, half, int8
+from hybridlab.rag import e5_file, e5_tokenizer, embed, half, int8
 from hybridlab.rag.embed import E5, States
 
 Make = Callable[[list[str]], Iterable[tuple[np.ndarray, States]]]  # texts to vectors and states
@@ -25,7 +25,7 @@ STAFF, BOARD = "staff", "board"  # the board's one document is not the staff's t
 
 def fingerprint(encoder: E5) -> bytes:
     """Of the code and the precision that make an encoder's vectors: what another one has made is made anew."""
-    code = b"".join(Path(module.__file__).read_bytes() for module in (embed, e5_file, half, int8))
+    code = b"".join(Path(module.__file__).read_bytes() for module in (embed, e5_file, e5_tokenizer, half, int8))
     return hashlib.sha256(code + encoder.precision.encode()).digest()
 
 

@@ -89,7 +89,7 @@ def check(home: Path, told: Told) -> None:
     settings = Settings(home=home, _env_file=None)
     store = Store(settings.database)
     assert [row[0] for row in store.database.connection.execute("PRAGMA integrity_check")] == ["ok"]
-    store.database.connection.execute("INSERT INTO chunk_words (chunk_words) VALUES ('integrity-check')")
+    store.database.connection.execute("INSERT INTO turn_words (turn_words) VALUES ('integrity-check')")
     knowledge = Knowledge(store, encoder, settings)
     knowledge.start()
     memory = Memory(store, encoder)

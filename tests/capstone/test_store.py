@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from assistant.knowledge.words import Words
 from assistant.store import Store, StoreError
-from assistant.store.words import search_words
+from assistant.store.words import TOKENIZER
 from hybridlab.rag.chunk import Chunk
 from hybridlab.rag.parse import Page, Parsed
 
@@ -52,10 +53,10 @@ def test_a_deleted_document_is_in_no_byte_of_the_database(store: Store, copies: 
     store.documents.delete("mai", gone)
     left = bytes_on_disk(store)
     assert b"zyqxsecretword" not in left
-    assert b"yqxsecretword" not in left, "its word is still in the index of words"
+    assert b"yqxsecretword" not in left
     assert b"wvkjanotheron" not in left
-    assert search_words(store.database, "mai", "zyqxsecretword", 5) == []
-    assert search_words(store.database, "mai", "stays", 5), "what was not deleted is still found"
+    assert Words(store, "mai").search("zyqxsecretword", 5) == []
+    assert Words(store, "mai").search("stays", 5), "what was not deleted is still found"
     assert [d.id for d in store.documents.all("mai")] == [kept]
     (chunk, *_), theirs = store.documents.chunk_ids("mai", [kept]), store.documents.chunk_ids("an", [other])
     assert store.readings.of("mai", [chunk, *theirs], "reader") == {chunk: b"read of what stays is here. what stays is here. "[:48] + b" "}
@@ -69,7 +70,7 @@ def test_a_deleted_user_is_in_no_byte_of_the_database(store: Store):
     put(store, "an", "other.txt", "another user's text. " * 100)
     store.keys.delete_user("mai")
     assert b"yqxsecretword" not in bytes_on_disk(store)
-    assert search_words(store.database, "an", "another", 5)
+    assert Words(store, "an").search("another", 5)
 
 
 def test_a_deleted_conversation_is_in_no_byte_of_the_database(store: Store):
@@ -164,6 +165,9 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(store: Store):
         "DROP INDEX chunks_to_embed",
         "ALTER TABLE chunks DROP COLUMN reader",
         "CREATE INDEX chunks_to_embed ON chunks(document, id) WHERE embedding IS NULL",
+        f"CREATE VIRTUAL TABLE chunk_words USING fts5(words, folded, tokenize = '{TOKENIZER}')",
+        "CREATE TRIGGER chunk_words_follow AFTER DELETE ON chunks BEGIN DELETE FROM chunk_words WHERE rowid = old.id; END",
+        "INSERT INTO chunk_words (rowid, words, folded) SELECT id, 'some zyqxsecretword', 'text' FROM chunks",
         "PRAGMA user_version = 1",
     ):
         store.database.connection.execute(older)
@@ -176,6 +180,12 @@ def test_a_database_of_the_first_version_is_brought_up_to_date(store: Store):
         assert len(now.turns.search_words("mai", "gate", 9)) == len(now.turns.to_embed(9)) == 1
         assert len(now.documents.to_embed(document, 9)) == kept.chunks  # what it had not kept is made
         assert now.states.size() == (0, 0)
+        assert Words(now, "mai").search("text", 5)
+    assert not now.database.connection.execute("SELECT 1 FROM sqlite_schema WHERE name LIKE 'chunk_words%'").fetchall()
+    now.database.checkpoint()
+    assert b"yqxsecretword" not in bytes_on_disk(now)
+    now.documents.delete("mai", document)
+    assert Words(now, "mai").search("text", 5) == []
 
 
 def test_another_programs_database_is_left_alone(tmp_path: Path):

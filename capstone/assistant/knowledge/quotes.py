@@ -15,6 +15,7 @@ from assistant.store import Store
 from assistant.store.words import folded, terms
 
 LONGEST = 400  # characters of a quote
+BY_PLACE = (480, LONGEST, 240)  # of the first, the second, the others: a first word waits for all, and they answer ever more seldom
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ def cite(store: Store, owner: str, question: str, hits: Sequence[Hit], reading: 
     made: list[Citation] = []
     for number, hit in enumerate(hits):
         chunk = hit.chunk
-        start, end = best_span(question, chunk.text, lambda spans, number=number: reading.of_parts(number, spans))
+        longest = BY_PLACE[min(number, len(BY_PLACE) - 1)]
+        start, end = best_span(question, chunk.text, lambda spans, number=number: reading.of_parts(number, spans), longest)
         quote = chunk.text[start:end]
         start, end = chunk.start + start, chunk.start + end
         if is_verbatim(store, owner, chunk.document, chunk.page, start, end, quote):
@@ -52,13 +54,15 @@ def cite(store: Store, owner: str, question: str, hits: Sequence[Hit], reading: 
     return made
 
 
-def best_span(question: str, text: str, judge: Callable[[Sequence[tuple[int, int]]], np.ndarray]) -> tuple[int, int]:
-    """Of the sentences, each with its neighbours as far as they fit into a quote's length, those together that answer the question best.
+def best_span(
+    question: str, text: str, judge: Callable[[Sequence[tuple[int, int]]], np.ndarray], longest: int = LONGEST
+) -> tuple[int, int]:
+    """Of the sentences, each with its neighbours as far as they fit into `longest` characters, those together that answer best.
 
     `judge` gives the reader's log odds of parts of the text; it isn't asked where the text fits as a whole.
     """
-    sentences = sentences_of(text)
-    choices = list(dict.fromkeys(trimmed(text, *widened(sentences, i)) for i in range(len(sentences))))
+    sentences = sentences_of(text, longest)
+    choices = list(dict.fromkeys(trimmed(text, *widened(sentences, i, longest)) for i in range(len(sentences))))
     if len(choices) == 1:
         return choices[0]
     wanted = set(map(folded, terms(question)))
@@ -66,7 +70,7 @@ def best_span(question: str, text: str, judge: Callable[[Sequence[tuple[int, int
     return choices[int(np.argmax(judge(choices) + np.array(overlap)))]
 
 
-def sentences_of(text: str) -> list[tuple[int, int]]:
+def sentences_of(text: str, longest: int) -> list[tuple[int, int]]:
     """The sentences to choose from, each with the marks that follow it: a table of contents has hundreds of dots in a row.
 
     One span where the whole fits into a quote.
@@ -78,20 +82,20 @@ def sentences_of(text: str) -> list[tuple[int, int]]:
         else:
             spans.append((start, end))
     whole = (spans[0][0], spans[-1][1]) if spans else (0, len(text))
-    return spans if whole[1] - whole[0] > LONGEST else [whole]
+    return spans if whole[1] - whole[0] > longest else [whole]
 
 
-def widened(spans: Sequence[tuple[int, int]], best: int) -> tuple[int, int]:
+def widened(spans: Sequence[tuple[int, int]], best: int, longest: int) -> tuple[int, int]:
     """The span `best` with its neighbours, those after it first, as far as a quote's length goes."""
     first = last = best
     while True:
         wider = [(first, last + 1)] if last + 1 < len(spans) else []
         wider += [(first - 1, last)] if first > 0 else []
-        fitting = [(a, b) for a, b in wider if spans[b][1] - spans[a][0] <= LONGEST]
+        fitting = [(a, b) for a, b in wider if spans[b][1] - spans[a][0] <= longest]
         if not fitting:
             break
         first, last = fitting[0]
-    return spans[first][0], min(spans[last][1], spans[first][0] + LONGEST)
+    return spans[first][0], min(spans[last][1], spans[first][0] + longest)
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:

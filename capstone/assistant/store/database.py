@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-VERSION = 5
+VERSION = 6
 BUSY_SECONDS = 30.0
 FULL = ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_TRUNCATE")
 
@@ -56,6 +56,9 @@ class Database:
                 _execute(write, "readings.sql")
             if version < 5:
                 _execute(write, "states.sql")
+            if 0 < version < 6:  # words of chunks are counted in memory since
+                write.execute("DROP TRIGGER chunk_words_follow")
+                write.execute("DROP TABLE chunk_words")
             if version < VERSION:  # else nothing is written: a full disk can be opened, and something deleted
                 write.execute(f"PRAGMA user_version = {VERSION}")
         damage = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]

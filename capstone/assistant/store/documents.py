@@ -14,7 +14,6 @@ import numpy as np
 
 from assistant.store.citations import unquote
 from assistant.store.database import Database
-from assistant.store.words import drop_deleted, folded
 
 if TYPE_CHECKING:
     from hybridlab.rag.chunk import Chunk
@@ -169,8 +168,6 @@ class Documents:
                 chunks += [row["id"] for row in write.execute("DELETE FROM chunks WHERE document = ? RETURNING id", (document,))]
                 files += [row["sha256"] for row in write.execute("DELETE FROM documents WHERE id = ? RETURNING sha256", (document,))]
                 unquote(write, owner, "document_id", document)
-            if chunks:
-                drop_deleted(write, "chunk_words")
         return Gone(tuple(chunks), tuple(files))
 
     def files(self) -> set[str]:
@@ -198,12 +195,10 @@ class Documents:
                 heading = json.dumps(list(page.heading), ensure_ascii=False)
                 write.execute("INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?)", (document, ordinal, page.number, heading, page.text, hidden))
             for chunk in chunks:
-                made = write.execute(
+                write.execute(
                     "INSERT INTO chunks (document, owner, page, start, end, kind, context) VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (document, row["owner"], chunk.page, chunk.start, chunk.end, chunk.kind, chunk.context),
-                ).lastrowid
-                words = f"{chunk.context}\n{parsed.pages[chunk.page].text[chunk.start : chunk.end]}"
-                write.execute("INSERT INTO chunk_words (rowid, words, folded) VALUES (?, ?, ?)", (made, words, folded(words)))
+                )
             write.execute(
                 "UPDATE documents SET state = 'searchable', title = ?, warnings = ?, pages = ?, chunks = ?, updated = ? WHERE id = ?",
                 (parsed.title, json.dumps(list(warnings), ensure_ascii=False), len(parsed.pages), len(chunks), now, document),

@@ -77,7 +77,6 @@ class Keys:
         with self.database.transaction() as write:
             # Rows whose deletion fires triggers are deleted by name: a cascade fires them too, but says nothing of order.
             write.execute("DELETE FROM chunks WHERE owner = ?", (owner,))
-            drop_deleted(write, "chunk_words")
             done = write.execute("DELETE FROM users WHERE id = ?", (owner,))
             drop_deleted(write, "turn_words")
         if not done.rowcount:

@@ -58,10 +58,6 @@ CREATE INDEX chunks_by_document ON chunks(document);
 CREATE INDEX chunks_by_owner ON chunks(owner);
 CREATE INDEX chunks_to_embed ON chunks(document, id) WHERE embedding IS NULL;
 
--- Words as they are, and folded (without diacritics), for those who type without them.
-CREATE VIRTUAL TABLE chunk_words USING fts5(words, folded, tokenize = 'porter unicode61 remove_diacritics 0');
-CREATE TRIGGER chunk_words_follow AFTER DELETE ON chunks BEGIN DELETE FROM chunk_words WHERE rowid = old.id; END;
-
 CREATE TABLE jobs (
     id       INTEGER PRIMARY KEY,
     document TEXT NOT NULL REFERENCES documents(id) ON DELETE CASCADE,

