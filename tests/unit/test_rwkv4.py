@@ -216,7 +216,7 @@ def test_what_wkv_refuses(form):
         ((k, v, decay[:5], bonus), r"decay has shape \(5,\)"),
         ((k, v, decay, bonus[:5]), r"bonus has shape \(5,\)"),
         ((k, v, decay, bonus, torch.zeros(2, 2, 6)), r"state has shape \(2, 2, 6\), expected \(2, 3, 6\)"),
-        ((k, v, -decay, bonus), r"decay has -0\.\d+ in it; it must be finite, at least 0"),
+        ((k, v, -decay, bonus), r"decay has -0\.\d+ in it; it must be finite, and at least 0"),
         ((k, v, decay * torch.nan, bonus), "decay has nan in it"),
         ((k, v, decay + torch.inf, bonus), "decay has inf in it"),
         ((k * torch.nan, v, decay, bonus), "72 of 72 numbers of k are NaN or infinite"),

@@ -39,11 +39,18 @@ def layer_states(tokens: Int[Tensor, "batch time"], state: Sequence[State] | Non
     return state
 
 
-def require_decays(name: str, decay: Float[Tensor, "..."], *, highest: float = torch.inf) -> None:
-    """Raises ValueError unless every decay is a number from 0 to `highest`: a state that grows has no end."""
-    wrong = decay.detach()[~(torch.isfinite(decay) & (decay >= 0) & (decay <= highest))]
+def require_decays(name: str, decay: Float[Tensor, "..."]) -> None:
+    """Raises ValueError unless every decay is finite and at least 0: a state that grows has no end."""
+    wrong = decay.detach()[~(torch.isfinite(decay) & (decay >= 0))]
     if wrong.numel():
-        raise ValueError(f"{name} has {wrong[0]:.3g} in it; it must be finite, at least 0 and at most {highest:g}")
+        raise ValueError(f"{name} has {wrong[0]:.3g} in it; it must be finite, and at least 0")
+
+
+def require_log_decays(name: str, log_decay: Float[Tensor, "..."]) -> None:
+    """Raises ValueError unless every logarithm of a factor is finite and at most 0: a state that grows has no end."""
+    wrong = log_decay.detach()[~(torch.isfinite(log_decay) & (log_decay <= 0))]
+    if wrong.numel():
+        raise ValueError(f"{name} has {wrong[0]:.3g} in it; it must be finite, and at most 0")
 
 
 def require_finite_result(inputs: Mapping[str, Float[Tensor, "..."]], *results: Float[Tensor, "..."]) -> None:

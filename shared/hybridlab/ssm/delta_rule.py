@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hybridlab.exercise import exercise
-from hybridlab.ssm.checked import require_decays, require_finite_result, require_shapes, require_tokens, widest
+from hybridlab.ssm.checked import require_finite_result, require_log_decays, require_shapes, require_tokens, widest
 
 DEEPEST = 60.0  # what log w may sum up to in a chunk: exp(60) = 1e26, and float32 ends at 3e38
 
@@ -55,7 +55,7 @@ def delta_inputs(
         state = torch.zeros(batch, heads, d_value, d_key, dtype=widest(k), device=k.device)
     expected = {name: (tensor, like_k) for name, tensor in {"r": r, "log_w": log_w, "a": a, "b": b}.items()}
     require_shapes(expected | {"v": (v, (*like_k[:3], d_value)), "state": (state, (batch, heads, d_value, d_key))})
-    require_decays("-log_w", -log_w)
+    require_log_decays("log_w", log_w)
     return DeltaInputs(*(tensor.to(widest(k)) for tensor in (r, log_w, k, v, a, b, state)))
 
 
@@ -71,7 +71,7 @@ def delta_rule(
 ) -> tuple[Float[Tensor, "batch time heads d_value"], Float[Tensor, "batch heads d_value d_key"]]:
     """Fade, take out, write, read: the generalised delta rule, token by token.
 
-        removed = S a_t                                     what S holds under the key a_t, (d_value)
+        removed = S a_t                                     what S holds under a_t, (d_value); a_t = -k_t has the minus, so add it
         S ← S · exp(log_w_t) + removed b_tᵀ + v_t k_tᵀ      the decay is one for each column of S
         y_t = S r_t                                         reads the state *behind* token t
 

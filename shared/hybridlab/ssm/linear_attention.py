@@ -140,9 +140,9 @@ def chunked_linear_attention(
     """The same as `linear_attention`, value for value, in matmuls: no loop over time at all.
 
     1. cut the text into chunks (fill the last one up with keys, values and queries of 0 *behind* φ: they weigh nothing);
-    2. within each chunk: the masked products φ(q) φ(k)ᵀ times v, and their sum;
+    2. within each chunk: the masked products φ(q) φ(k)ᵀ (a token sees itself) times v, and their sum;
     3. before each chunk: memory and weight are the given state plus what all earlier chunks left, a `cumsum` over chunks;
-    4. y = (2. + φ(q) · memory) / (the same sums of weights).
+    4. y = (2. + φ(q) · memory) / (the same sums of weights), both cut to `time` before `divide`: what fills up weighs 0.
 
     Checks, dtypes and the result are those of `linear_attention`. Any time of at least 1; a text may be shorter than a chunk.
 

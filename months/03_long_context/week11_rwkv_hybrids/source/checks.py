@@ -153,9 +153,9 @@ def phi(x, times=1):
     return x
 
 
-def by_definition(q, k, v, begin=None, *, maps=1, divided=True, early=False, ahead=0, forget=0, count_begin=True, own_twice=0):
+def by_definition(q, k, v, begin=None, *, maps=1, maps_k=None, divided=True, asked=True, early=False, ahead=0, forget=0, count_begin=True, own_twice=0):
     """Linear attention with all T² weights at once, without a state; the keyword arguments make the known mistakes. Gives (y, memory, weight)."""
-    q, k = phi(q, maps), phi(k, maps)
+    q, k = phi(q, maps), phi(k, maps if maps_k is None else maps_k)
     time = q.shape[2]
     places = torch.arange(time)
     sees = places[:, None] > places if early else places[:, None] >= places
@@ -168,13 +168,18 @@ def by_definition(q, k, v, begin=None, *, maps=1, divided=True, early=False, ahe
         weights = weights + (q @ k.mT) * (places[:, None] // own_twice == places // own_twice)
     memory, weight = torch.zeros_like(k.mT @ v) if begin is None else begin.memory, torch.zeros_like(k.sum(2)) if begin is None else begin.weight
     total = weights @ v + q @ memory
-    count = weights.sum(-1) + (q @ (weight if count_begin else weight * 0)[..., None]).squeeze(-1)
+    ask = q if asked else torch.ones_like(q)
+    count = ((ask @ k.mT) * sees).sum(-1) if not asked else weights.sum(-1)
+    count = count + (ask @ (weight if count_begin else weight * 0)[..., None]).squeeze(-1)
     return total / count[..., None] if divided else total, memory + k.mT @ v, weight + k.sum(2)
 
 
 def flat(got):
     """(y, memory, weight) out of (y, LinearState)."""
     return got[0], got[1].memory, got[1].weight
+
+
+TURNED = ("the memory is turned", "it is (…, d_value, d_key), and should be (…, d_key, d_value)", "φ(k) vᵀ: rows are keys, columns are values")
 
 
 def attend(linear, seed, sizes, begin, code, code_shape):
@@ -186,6 +191,8 @@ def attend(linear, seed, sizes, begin, code, code_shape):
     before = [part.clone() for part in given]
     got = linear(q, k, v, state) if begin else linear(q, k, v)
     a_pair(got, v.shape, code_shape, "return y, LinearState(memory, weight)")
+    if isinstance(got[1], LinearState) and d_key != d_value and got[1].memory.shape == memory.mT.shape:
+        raise Mistake(f"{code}-12", *TURNED)
     if not isinstance(got[1], LinearState) or got[1].memory.shape != memory.shape or got[1].weight.shape != weight.shape:
         raise Mistake(f"{code}-12", "the state is not a LinearState of memory and weight", f"got a {type(got[1]).__name__}; memory should be {tuple(memory.shape)}, weight {tuple(weight.shape)}", "LinearState(memory, weight)")
     untouched(LINEAR_NAMES, given, before, f"{code}-11")
@@ -220,12 +227,13 @@ def linear_refusals(linear, given, code_bad, code_zero):
     must_raise(ValueError, lambda: linear(q * 0 - 1e4, k, v), code_zero, "queries whose weights are all 0 must raise ValueError", "divide(total, weight, inputs) does the division, and refuses")
 
 
+NO_WEIGHT = "no key of a weight above 0"  # what divide says of a weight of 0
 FIRST_LINE = "inputs = linear_inputs(q, k, v, state): q, k, v and state in it are wide already"
 
 
 @check(
     "hybridlab.ssm.linear_attention.linear_attention",
-    visible=[{"seed": 0, "sizes": (1, 1, 3, 2, 2)}, {"seed": 1, "sizes": (2, 2, 5, 3, 4), "begin": True}],
+    visible=[{"seed": 0, "sizes": (1, 1, 3, 2, 2)}, {"seed": 1, "sizes": (2, 2, 14, 3, 4), "begin": True}],
     hidden=[
         {"seed": 11, "sizes": (1, 2, 1, 4, 2), "begin": True},
         {"seed": 12, "sizes": (2, 3, 20, 3, 3), "begin": True, "edges": True},
@@ -240,7 +248,12 @@ FIRST_LINE = "inputs = linear_inputs(q, k, v, state): q, k, v and state in it ar
 )
 def check_linear_attention(linear_attention, seed, sizes, begin=False, edges=False):
     """Attention's weighted mean, out of a state that does not grow: equal to all T² weights at once, with their gradients."""
-    given, got = attend(linear_attention, seed, sizes, begin, "LINA", "LINA-12")
+    try:
+        given, got = attend(linear_attention, seed, sizes, begin, "LINA", "LINA-12")
+    except ValueError as error:
+        if begin or NO_WEIGHT not in str(error):
+            raise
+        raise Mistake("LINA-03", "token 0 is read from an empty state", f"its weight is 0 when y is taken: {str(error)[:60]}", "memory and weight take the token in before it reads them: it sees itself") from None
     q, k, v, state = given
     expected = by_definition(q, k, v, state)
     none = by_definition(q, k, v)
@@ -251,11 +264,16 @@ def check_linear_attention(linear_attention, seed, sizes, begin=False, edges=Fal
         diagnose(got, expected, [
             ("LINA-02", "the result is not divided by the weights", by_definition(q, k, v, state, divided=False)[:1], "a mean: divide(total, weight, inputs)"),
             ("LINA-01", "φ is applied twice", by_definition(q, k, v, state, maps=2)[:1], "linear_inputs has applied it"),
+            ("LINA-01", "φ is applied twice to k", by_definition(q, k, v, state, maps_k=2)[:1], "linear_inputs has applied it"),
+            ("LINA-01", "φ is applied twice to q", by_definition(q, k, v, state, maps=2, maps_k=1)[:1], "linear_inputs has applied it"),
+            ("LINA-15", "the weight is summed up, not asked with φ(q)", by_definition(q, k, v, state, asked=False)[:1], "φ(q) · weight: (q_t * weight).sum(-1)"),
             ("LINA-01", "φ is not applied", by_definition(q, k, v, state, maps=0)[:1], "take q and k from what linear_inputs gives"),
             ("LINA-03", "the token is read before it has entered the state", by_definition(q, k, v, state, early=True)[:1], "memory and weight first, then y"),
             ("LINA-04", "the state that was given is not used", none, "begin with inputs.state"),
             ("LINA-05", "the memory goes on, the weight begins anew", by_definition(q, k, v, state, count_begin=False)[:1], "both parts of the state are carried"),
         ], evidence)
+    if same((got[1].mT,), (expected[1],)) and not same((got[1],), (expected[1],)):
+        raise Mistake("LINA-12", *TURNED)
     close(got[0], expected[0], "LINA-09", "y differs from the mean with all T² weights", "do the worked example with your function", rtol=1e-9, atol=1e-9)
     for name, mine, right in zip(("memory", "weight"), got[1:], expected[1:], strict=True):
         close(mine, right, "LINA-06", f"{name} is not that behind the last token", "return the last memory and weight, as sums: not divided", rtol=1e-9, atol=1e-9)
@@ -276,15 +294,19 @@ def check_linear_attention(linear_attention, seed, sizes, begin=False, edges=Fal
 
 @check(
     "hybridlab.ssm.linear_attention.chunked_linear_attention",
-    visible=[{"seed": 0, "sizes": (1, 1, 8, 2, 2), "chunk": 4}, {"seed": 1, "sizes": (2, 2, 7, 3, 4), "chunk": 3, "begin": True}],
+    visible=[
+        {"seed": 0, "sizes": (1, 1, 8, 2, 3), "chunk": 4},
+        {"seed": 1, "sizes": (2, 2, 7, 3, 4), "chunk": 3, "begin": True},
+        {"seed": 2, "sizes": (1, 1, 256, 2, 3), "chunk": 16, "long": True},
+    ],
     hidden=[
         {"seed": 11, "sizes": (2, 1, 5, 3, 2), "chunk": 32, "begin": True},
         {"seed": 12, "sizes": (2, 3, 33, 3, 3), "chunk": 8, "begin": True, "edges": True},
         {"seed": 13, "sizes": (1, 2, 1, 2, 5), "chunk": 4, "begin": True},
         {"seed": 14, "sizes": (1, 2, 9, 4, 2), "chunk": 1},
-        {"seed": 15, "sizes": (1, 1, 512, 2, 2), "chunk": 64, "begin": True, "long": True},
+        {"seed": 15, "sizes": (1, 1, 512, 2, 2), "chunk": 32, "begin": True, "long": True},
     ],
-    forbids=("linear_attention", "quadratic_linear_attention"),
+    forbids=("quadratic_linear_attention",),
     hints=(
         "Begin with a text of one chunk and no state: then it is masked attention with φ(q) · φ(k) as weights. What must a second chunk know of the first?",
         "F.pad(part, (0, 0, 0, -time % chunk)).unflatten(2, (-1, chunk)), for the parts of linear_inputs: padded behind φ they weigh nothing. What a chunk leaves is φ(k)ᵀ v, and Σ φ(k).",
@@ -305,6 +327,12 @@ def check_chunked(chunked_linear_attention, seed, sizes, chunk, begin=False, edg
             raise
         raise Mistake("LINC-05", "a text that does not fill its last chunk is not read", f"{time} tokens in chunks of {chunk}: {type(error).__name__}: {str(error)[:120]}",
                       "fill φ(q), φ(k) and v up with zeros, and cut the sums to `time`") from None
+    except ValueError as error:
+        if NO_WEIGHT not in str(error):
+            raise
+        if time % chunk == 0 and not begin:
+            raise Mistake("LINC-18", "a token does not see itself", f"token 0 has a weight of 0: {str(error)[:60]}", "within a chunk: .tril(), the diagonal included") from None
+        raise Mistake("LINC-19", "what only fills up is divided, too", f"{time} tokens in chunks of {chunk}: {str(error)[:60]}", "cut totals and weights to `time` before `divide`: what fills up weighs 0") from None
     q, k, v, state = given
     expected = by_definition(q, k, v, state)
     evidence = f"batch, heads, time, d_key, d_value = {sizes}, chunk {chunk}; y differs by up to {(got[0] - expected[0]).abs().max():.3g}"
@@ -322,6 +350,7 @@ def check_chunked(chunked_linear_attention, seed, sizes, chunk, begin=False, edg
             ("LINC-04", "two means are added up", parts[1:], "add the totals, add the weights, and divide once"),
             ("LINC-06", "the state that was given is not used", by_definition(q, k, v)[:1], "it comes first in the cumsum over the chunks"),
             ("LINC-16", "φ is applied twice", by_definition(q, k, v, state, maps=2)[:1], "linear_inputs has applied it"),
+            ("LINC-18", "a token does not see itself", by_definition(q, k, v, state, early=True)[:1], "within a chunk: .tril(), the diagonal included"),
         ], evidence)
     close(got[0], expected[0], "LINC-09", "y differs from the mean with all T² weights", "print y chunk by chunk: which is the first to be wrong?", rtol=1e-9, atol=1e-9)
     for name, mine, right in zip(("memory", "weight"), got[1:], expected[1:], strict=True):
@@ -334,8 +363,14 @@ def check_chunked(chunked_linear_attention, seed, sizes, chunk, begin=False, edg
 
     if long:
         count = len(nodes_of(mine(*(part.clone().requires_grad_() for part in pieces))))
-        if count > 400:
+        if count > 4 * time:
             raise Mistake("LINC-17", "there is a loop over tokens", f"{count} operations are on the graph of {time} tokens; matmuls over all chunks need some 40", "no loop over time: one matmul with an axis of chunks")
+        batch, heads, _, d_key, d_value = sizes
+        allowed = 3 * batch * heads * max(time * max(chunk, d_key, d_value), (time // chunk + 1) * d_key * d_value) // 2
+        held = kept_numbers(lambda: mine(*(part.clone().requires_grad_() for part in pieces)))
+        if held > allowed:
+            raise Mistake("LINC-20", "chunk is not used, or more is kept than chunks need", f"{time} tokens in chunks of {chunk}: a tensor of {held:,} numbers is kept, and time · chunk is {time * chunk:,}",
+                          "scores for each chunk with itself alone: (batch, heads, chunks, chunk, chunk)")
     else:
         gradients(LINEAR_NAMES, mine, lambda q, k, v, *begin: by_definition(q, k, v, LinearState(*begin) if begin else None)[0], pieces, "LINC-17", "LINC-15", "LINC-11")
     halves(lambda *parts: run(*parts[:3], LinearState(*parts[3:]) if begin else None), pieces, "LINC-13", FIRST_LINE)
@@ -394,7 +429,7 @@ def sums_of(state):
 
 @check(
     "hybridlab.ssm.wkv4.wkv4",
-    visible=[{"seed": 0, "shape": (1, 3, 2), "begin": True}, {"seed": 1, "shape": (2, 6, 3)}],
+    visible=[{"seed": 0, "shape": (1, 3, 2), "begin": True}, {"seed": 1, "shape": (2, 14, 3)}],
     hidden=[
         {"seed": 11, "shape": (3, 1, 2), "begin": True},
         {"seed": 12, "shape": (2, 20, 3), "begin": True, "edges": True},
@@ -440,8 +475,14 @@ def check_wkv4(wkv4, seed, shape, begin=False, size=1.0, loud=1.0, edges=False):
         ("WKV-02", "the bonus stays with a token when it has become the past", wkv_by_softmax(k, v, decay, bonus, state, keeps_bonus=True)[:1], "now exp(bonus + k), later exp(k): two weights of one token"),
         ("WKV-05", "the past does not fade", wkv_by_softmax(k, v, decay, bonus, state, fades=False)[:1], "m - decay, in the line for later"),
         ("WKV-06", "the past has faded one step too far when it is read", wkv_by_softmax(k, v, decay, bonus, state, older=1)[:1], "to read: exp(m - n), without the decay; the token before has an age of 0"),
+        ("WKV-16", "y is taken when the token has entered the state", wkv_by_softmax(k, v, decay, bonus, state, older=1, last_bonus=False)[:1], "first the line for now, with the bonus, then the line for later: a / b behind it is the next token's past"),
+        ("WKV-18", "the present token is not in y", wkv_by_softmax(k, v, decay, bonus, state, early=True)[:1], "(past · a + present · v_t) / (past · b + present), with present = exp(bonus + k_t - n)"),
+        ("WKV-17", "the decay has been through exp", wkv_by_softmax(k, v, decay.exp(), bonus, state), "decay is what is subtracted from an exponent: m - decay"),
     ], evidence)
     close(got[0], expected[0], "WKV-09", "y differs from the softmax over all exponents", "do the worked example with your function; is m what a and b were divided by?", rtol=1e-9, atol=1e-9)
+    for rows, found in (([1, 2, 0], "m, a, b"), ([1, 0, 2], "b, a, m")):
+        if same(sums_of(got[1][:, rows]), expected[1:]):
+            raise Mistake("WKV-12", "the state's rows are in another order", f"they are {found}", "torch.stack([a, b, m], 1)")
     close(mine[1], expected[1], "WKV-15", "exp(m) · b is not the sum of the weights behind the last token", "a, b and m belong together: m ← n, the n of the line for later", rtol=1e-9, atol=1e-9)
     close(mine[2], expected[2], "WKV-15", "exp(m) · a is not the sum behind the last token", "a, b and m belong together", rtol=1e-9, atol=1e-9)
     if (got[1][:, 1] > 1e6).any() or (got[1][:, 1] < 1e-6).any():
@@ -473,7 +514,7 @@ def check_wkv4(wkv4, seed, shape, begin=False, size=1.0, loud=1.0, edges=False):
 # ------------------------------------------------------------------ the delta rule
 
 
-def by_transitions(r, log_w, k, v, a, b, state=None, *, removes=True, faded=False, early=False, rows=False, turned=False, raw=False, exchanged=False, stays=False):
+def by_transitions(r, log_w, k, v, a, b, state=None, *, removes=1, faded=False, early=False, rows=False, turned=False, raw=False, exchanged=False, stays=False):
     """The delta rule with a whole matrix for each token: S ← S (diag(w) + a bᵀ) + v kᵀ. The keyword arguments make the known mistakes."""
     a, b = (b, a) if exchanged else (a, b)
     S = torch.zeros(*v.shape[:1], v.shape[2], v.shape[3], k.shape[3], dtype=v.dtype) if state is None else state
@@ -482,11 +523,11 @@ def by_transitions(r, log_w, k, v, a, b, state=None, *, removes=True, faded=Fals
         w = log_w[:, t] if raw else torch.exp(log_w[:, t])
         w = torch.ones_like(w) if stays else w
         fade = torch.diag_embed(w)
-        out = a[:, t, :, :, None] * b[:, t, :, None] if removes else 0
+        out = removes * a[:, t, :, :, None] * b[:, t, :, None]
         kept = S @ fade if not rows else fade @ S
         before = kept if faded else S
         write = v[:, t, :, :, None] * k[:, t, :, None]
-        new = kept + before @ out + (write.mT if turned else write) if removes else kept + (write.mT if turned else write)
+        new = kept + before @ out + (write.mT if turned else write)
         ys.append(((S if early else new) @ r[:, t, :, :, None])[..., 0])
         S = new
     return torch.stack(ys, 1), S
@@ -494,7 +535,7 @@ def by_transitions(r, log_w, k, v, a, b, state=None, *, removes=True, faded=Fals
 
 @check(
     "hybridlab.ssm.delta_rule.delta_rule",
-    visible=[{"seed": 0, "sizes": (1, 3, 1, 2, 2)}, {"seed": 1, "sizes": (2, 5, 2, 3, 4), "begin": True}],
+    visible=[{"seed": 0, "sizes": (1, 3, 1, 2, 2)}, {"seed": 1, "sizes": (2, 14, 2, 3, 4), "begin": True}],
     hidden=[
         {"seed": 11, "sizes": (2, 1, 2, 4, 2), "begin": True},
         {"seed": 12, "sizes": (2, 18, 2, 3, 3), "begin": True, "edges": True},
@@ -527,7 +568,8 @@ def check_delta_rule(delta_rule, seed, sizes, begin=False, edges=False):
     suspects = [
         ("DELTA-03", "the state is read before the token has changed it", by_transitions(*given, early=True)[:1], "y_t reads the state behind token t"),
         ("DELTA-04", "the state that was given is not used", by_transitions(*given[:6]), "S begins with inputs.state"),
-        ("DELTA-01", "nothing is taken out", by_transitions(*given, removes=False), "removed = S a_t, and removed b_tᵀ comes on top of S"),
+        ("DELTA-19", "what is taken out is subtracted", by_transitions(*given, removes=-1), "+ removed bᵀ: the minus is in a already (a = -k)"),
+        ("DELTA-01", "nothing is taken out", by_transitions(*given, removes=0), "removed = S a_t, and removed b_tᵀ comes on top of S"),
         ("DELTA-02", "what is taken out has faded already", by_transitions(*given, faded=True), "removed comes from S as it stood before this token"),
         ("DELTA-16", "a and b are exchanged", by_transitions(*given, exchanged=True), "S a is what is found; it is put back under b"),
         ("DELTA-15", "log w is taken for w", by_transitions(*given, raw=True), "exp(log_w): a factor from 0 to 1"),
@@ -588,6 +630,7 @@ def kept_numbers(call):
     visible=[
         {"seed": 0, "heads": (2, 1), "queries": 6, "keys": 6, "window": 3, "block": 4},
         {"seed": 1, "heads": (2, 2), "queries": 3, "keys": 7, "window": 4, "block": 2},
+        {"seed": 2, "heads": (1, 1), "queries": 200, "keys": 210, "window": 8, "block": 16, "long": True},
     ],
     hidden=[
         {"seed": 11, "heads": (4, 2), "queries": 9, "keys": 9, "window": None, "block": 4},

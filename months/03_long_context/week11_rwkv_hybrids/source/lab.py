@@ -124,9 +124,10 @@ print(f"state: {sum(part.nbytes for part in state):,} bytes, at any length; keys
 # | --- | --- |
 # | inputs, checks, result, dtypes | those of `linear_attention`, the first line and `divide` too |
 # | 1 | cut into chunks; what does not fill the last one is filled up with zeros **behind φ**: they weigh nothing |
-# | 2 | within each chunk: the products φ(q) φ(k)ᵀ, masked so that a token sees itself and what stands before, times v; and the sum of each row |
+# | 2 | within each chunk: the products φ(q) φ(k)ᵀ, masked so that a token sees itself and what stands before it in its chunk, times v; and the sum of each row |
 # | 3 | before each chunk: memory and weight are the given state plus what all *earlier* chunks left: a `cumsum` over chunks |
-# | 4 | total = 2. + φ(q) · memory, the same for the weights, **one** division |
+# | 4 | total = 2. + φ(q) · memory, the same for the weights; cut both to `time` (what fills up weighs 0); **one** division |
+# | scores | (batch, heads, chunks, chunk, chunk): time · chunk of them, not time² |
 # | no loop over tokens | one over chunks is allowed, and none is needed |
 # | length | any from 1, shorter than a chunk too |
 # | `ValueError` | `chunk` below 1; bad input |
@@ -226,7 +227,7 @@ print("with a key of 40,000: finite:", bool(largest.isfinite().all()))
 # | result | `(y, S)`: y in v's dtype, S stays wide |
 # | speed | tokens by `.unbind(1)`; nothing that was given changes |
 #
-# **Worked example.** Keys of two numbers, values of one; a = -k, b = k: all of what stands under the key is taken out. Under key (1, 0) we write 5, under (0, 1) 7, and then 9 under (1, 0):
+# **Worked example.** Keys of two numbers, values of one; a = -k, b = k: all of what stands under the key is taken out. The minus is in a, so `removed` is *added*. Under key (1, 0) we write 5, under (0, 1) 7, and then 9 under (1, 0):
 
 # %% id="delta-example"
 S = torch.zeros(1, 2)
@@ -234,12 +235,12 @@ for key, value in (((1.0, 0.0), 5.0), ((0.0, 1.0), 7.0), ((1.0, 0.0), 9.0)):
     key = torch.tensor(key)
     removed = S @ -key
     S = S + removed[:, None] * key + value * key
-    print(f"write {value:.0f} under {key.tolist()}: takes out {removed.item():3.0f}, S = {S.tolist()}")
+    print(f"write {value:.0f} under {key.tolist()}: removed = {removed.item():2.0f} is added, S = {S.tolist()}")
 
 # %% id="delta-rule" exercise="hybridlab.ssm.delta_rule.delta_rule" points=4 minutes=35 difficulty=3
 
 # %% [markdown] id="delta-next"
-# If the check fails: one head, d_key = 2, d_value = 1, and the example's three tokens, with log_w = 0. Facts that change: twelve keys, each written again and again. How well is the *newest* value read?
+# If the check fails: one head, d_key = 2, d_value = 1, and the example's three tokens, with log_w = 0. Facts that change: twelve keys, each written again and again. How well is the *newest* value read? (Not even a right answer gets to 0: random keys overlap, so each write disturbs the others.)
 
 # %% id="delta-use"
 torch.manual_seed(1)

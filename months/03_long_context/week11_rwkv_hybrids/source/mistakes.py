@@ -194,6 +194,20 @@ def linear_attention(q, k, v, state=None):
     return y.to(q.dtype), LinearState(memory, weight)
 
 
+@mistake("LINA-01", "φ once more, on k alone")
+def linear_attention(q, k, v, state=None):
+    inputs = linear_inputs(q, k, v, state)
+    memory, weight = inputs.state
+    totals, weights = [], []
+    for q_t, k_t, v_t in zip(inputs.q.unbind(2), (F.elu(inputs.k) + 1).unbind(2), inputs.v.unbind(2)):
+        memory = memory + k_t[..., None] * v_t[..., None, :]
+        weight = weight + k_t
+        totals.append((q_t[..., None, :] @ memory)[..., 0, :])
+        weights.append((q_t * weight).sum(-1))
+    y = divide(torch.stack(totals, 2), torch.stack(weights, 2), inputs)
+    return y.to(q.dtype), LinearState(memory, weight)
+
+
 @mistake("LINA-02", "not divided: the sum grows with the text")
 def linear_attention(q, k, v, state=None):
     inputs = linear_inputs(q, k, v, state)
@@ -219,6 +233,20 @@ def linear_attention(q, k, v, state=None):
         memory = memory + torch.einsum("bhk,bhv->bhkv", key, value)
         weight = weight + key
     y = torch.stack(rows, dim=2) / torch.stack(counts, dim=2)[..., None]
+    return y.to(q.dtype), LinearState(memory, weight)
+
+
+@mistake("LINA-03", "reads before it writes, and divide refuses")
+def linear_attention(q, k, v, state=None):
+    inputs = linear_inputs(q, k, v, state)
+    memory, weight = inputs.state
+    totals, weights = [], []
+    for q_t, k_t, v_t in zip(inputs.q.unbind(2), inputs.k.unbind(2), inputs.v.unbind(2)):
+        totals.append((q_t[..., None, :] @ memory)[..., 0, :])
+        weights.append((q_t * weight).sum(-1))
+        memory = memory + k_t[..., None] * v_t[..., None, :]
+        weight = weight + k_t
+    y = divide(torch.stack(totals, 2), torch.stack(weights, 2), inputs)
     return y.to(q.dtype), LinearState(memory, weight)
 
 
@@ -378,6 +406,34 @@ def linear_attention(q, k, v, state=None):
     return y.to(q.dtype), memory
 
 
+@mistake("LINA-12", "the memory with values in front")
+def linear_attention(q, k, v, state=None):
+    inputs = linear_inputs(q, k, v, state)
+    memory, weight = inputs.state
+    totals, weights = [], []
+    for q_t, k_t, v_t in zip(inputs.q.unbind(2), inputs.k.unbind(2), inputs.v.unbind(2)):
+        memory = memory + v_t[..., None] * k_t[..., None, :]
+        weight = weight + k_t
+        totals.append((memory @ q_t[..., None]).squeeze(-1))
+        weights.append((q_t * weight).sum(-1))
+    y = divide(torch.stack(totals, 2), torch.stack(weights, 2), inputs)
+    return y.to(q.dtype), LinearState(memory, weight)
+
+
+@mistake("LINA-15", "divides by the sum of the weight")
+def linear_attention(q, k, v, state=None):
+    inputs = linear_inputs(q, k, v, state)
+    memory, weight = inputs.state
+    totals, weights = [], []
+    for q_t, k_t, v_t in zip(inputs.q.unbind(2), inputs.k.unbind(2), inputs.v.unbind(2)):
+        memory = memory + k_t[..., None] * v_t[..., None, :]
+        weight = weight + k_t
+        totals.append((q_t[..., None, :] @ memory)[..., 0, :])
+        weights.append(weight.sum(-1))
+    y = divide(torch.stack(totals, 2), torch.stack(weights, 2), inputs)
+    return y.to(q.dtype), LinearState(memory, weight)
+
+
 @mistake("LINA-13", "y stays in float32")
 def linear_attention(q, k, v, state=None):
     inputs = linear_inputs(q, k, v, state)
@@ -431,6 +487,20 @@ def linear_attention(q, k, v, state=None):
         rows.append(torch.einsum("bhk,bhkv->bhv", ask, memory))
         counts.append(torch.einsum("bhk,bhk->bh", ask, weight))
     y = divide(torch.stack(rows, dim=2), torch.stack(counts, dim=2), inputs)
+    return y.to(q.dtype), LinearState(memory, weight)
+
+
+@correct("the row that a matmul gives is taken by its number")
+def linear_attention(q, k, v, state=None):
+    inputs = linear_inputs(q, k, v, state)
+    memory, weight = inputs.state
+    totals, weights = [], []
+    for q_t, k_t, v_t in zip(inputs.q.unbind(2), inputs.k.unbind(2), inputs.v.unbind(2)):
+        memory = memory + k_t[..., None] * v_t[..., None, :]
+        weight = weight + k_t
+        totals.append((q_t[..., None, :] @ memory)[..., 0, :])
+        weights.append((q_t * weight).sum(-1))
+    y = divide(torch.stack(totals, 2), torch.stack(weights, 2), inputs)
     return y.to(q.dtype), LinearState(memory, weight)
 
 
@@ -817,6 +887,98 @@ def chunked_linear_attention(q, k, v, state=None, chunk=64):
     return y.to(q.dtype), LinearState(memory[:, :, -1], weight[:, :, -1])
 
 
+@mistake("LINC-18", "a mask without its diagonal")
+def chunked_linear_attention(q, k, v, state=None, chunk=64):
+    inputs = linear_inputs(q, k, v, state)
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk} is below 1")
+    batch, heads, time, _ = q.shape
+    n = -(-time // chunk)
+
+    def cut(part):
+        return F.pad(part, (0, 0, 0, n * chunk - time)).reshape(batch, heads, n, chunk, part.shape[-1])
+
+    asks, keys, values = cut(inputs.q), cut(inputs.k), cut(inputs.v)
+    scores = (asks @ keys.mT).tril(-1)
+    total, weight = scores @ values, scores.sum(-1)
+    memories = torch.cat([inputs.state.memory[:, :, None], keys.mT @ values], 2).cumsum(2)
+    weights = torch.cat([inputs.state.weight[:, :, None], keys.sum(3)], 2).cumsum(2)
+    total = total + asks @ memories[:, :, :-1]
+    weight = weight + (asks @ weights[:, :, :-1, :, None])[..., 0]
+    total, weight = total.flatten(2, 3)[:, :, :time], weight.flatten(2, 3)[:, :, :time]
+    y = divide(total, weight, inputs)
+    return y.to(q.dtype), LinearState(memories[:, :, -1], weights[:, :, -1])
+
+
+@mistake("LINC-19", "divides first, and cuts then")
+def chunked_linear_attention(q, k, v, state=None, chunk=64):
+    inputs = linear_inputs(q, k, v, state)
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk} is below 1")
+    batch, heads, time, _ = q.shape
+    n = -(-time // chunk)
+
+    def cut(part):
+        return F.pad(part, (0, 0, 0, n * chunk - time)).reshape(batch, heads, n, chunk, part.shape[-1])
+
+    asks, keys, values = cut(inputs.q), cut(inputs.k), cut(inputs.v)
+    scores = (asks @ keys.mT).tril()
+    total, weight = scores @ values, scores.sum(-1)
+    memories = torch.cat([inputs.state.memory[:, :, None], keys.mT @ values], 2).cumsum(2)
+    weights = torch.cat([inputs.state.weight[:, :, None], keys.sum(3)], 2).cumsum(2)
+    total = total + asks @ memories[:, :, :-1]
+    weight = weight + (asks @ weights[:, :, :-1, :, None])[..., 0]
+    y = divide(total.flatten(2, 3), weight.flatten(2, 3), inputs)[:, :, :time]
+    return y.to(q.dtype), LinearState(memories[:, :, -1], weights[:, :, -1])
+
+
+@mistake("LINC-20", "one chunk, as long as the text")
+def chunked_linear_attention(q, k, v, state=None, chunk=64):
+    inputs = linear_inputs(q, k, v, state)
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk} is below 1")
+    batch, heads, time, _ = q.shape
+    chunk, n = time, 1
+
+    def cut(part):
+        return F.pad(part, (0, 0, 0, n * chunk - time)).reshape(batch, heads, n, chunk, part.shape[-1])
+
+    asks, keys, values = cut(inputs.q), cut(inputs.k), cut(inputs.v)
+    scores = (asks @ keys.mT).tril()
+    total, weight = scores @ values, scores.sum(-1)
+    memories = torch.cat([inputs.state.memory[:, :, None], keys.mT @ values], 2).cumsum(2)
+    weights = torch.cat([inputs.state.weight[:, :, None], keys.sum(3)], 2).cumsum(2)
+    total = total + asks @ memories[:, :, :-1]
+    weight = weight + (asks @ weights[:, :, :-1, :, None])[..., 0]
+    total, weight = total.flatten(2, 3)[:, :, :time], weight.flatten(2, 3)[:, :, :time]
+    y = divide(total, weight, inputs)
+    return y.to(q.dtype), LinearState(memories[:, :, -1], weights[:, :, -1])
+
+
+@mistake("LINC-20", "chunks of 64, whatever is asked for")
+def chunked_linear_attention(q, k, v, state=None, chunk=64):
+    inputs = linear_inputs(q, k, v, state)
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk} is below 1")
+    batch, heads, time, _ = q.shape
+    chunk = 64
+    n = -(-time // chunk)
+
+    def cut(part):
+        return F.pad(part, (0, 0, 0, n * chunk - time)).reshape(batch, heads, n, chunk, part.shape[-1])
+
+    asks, keys, values = cut(inputs.q), cut(inputs.k), cut(inputs.v)
+    scores = (asks @ keys.mT).tril()
+    total, weight = scores @ values, scores.sum(-1)
+    memories = torch.cat([inputs.state.memory[:, :, None], keys.mT @ values], 2).cumsum(2)
+    weights = torch.cat([inputs.state.weight[:, :, None], keys.sum(3)], 2).cumsum(2)
+    total = total + asks @ memories[:, :, :-1]
+    weight = weight + (asks @ weights[:, :, :-1, :, None])[..., 0]
+    total, weight = total.flatten(2, 3)[:, :, :time], weight.flatten(2, 3)[:, :, :time]
+    y = divide(total, weight, inputs)
+    return y.to(q.dtype), LinearState(memories[:, :, -1], weights[:, :, -1])
+
+
 @mistake("LINC-17", "the loop over tokens again")
 def chunked_linear_attention(q, k, v, state=None, chunk=64):
     if chunk < 1:
@@ -831,6 +993,25 @@ def chunked_linear_attention(q, k, v, state=None, chunk=64):
         counts.append((ask * weight).sum(-1))
     y = divide(torch.stack(rows, dim=2), torch.stack(counts, dim=2), inputs)
     return y.to(q.dtype), LinearState(memory, weight)
+
+
+@mistake("LINC-17", "calls the loop of the exercise before")
+def chunked_linear_attention(q, k, v, state=None, chunk=64):
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk}")
+    return linear_attention(q, k, v, state)
+
+
+@mistake("LINC-17", "the same, a chunk at a time")
+def chunked_linear_attention(q, k, v, state=None, chunk=64):
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk}")
+    linear_inputs(q, k, v, state)
+    rows = []
+    for start in range(0, q.shape[2], chunk):
+        y, state = linear_attention(*(part[:, :, start : start + chunk] for part in (q, k, v)), state)
+        rows.append(y)
+    return torch.cat(rows, 2), state
 
 
 @correct("the memory before a chunk as a difference")
@@ -850,6 +1031,29 @@ def chunked_linear_attention(q, k, v, state=None, chunk=64):
     norm = scores.sum(-1) + torch.einsum("bhctk,bhck->bhct", asks, weight - counts)
     y = divide(total.flatten(2, 3)[:, :, :time], norm.flatten(2, 3)[:, :, :time], inputs)
     return y.to(q.dtype), LinearState(memory[:, :, -1], weight[:, :, -1])
+
+
+@correct("an empty place in front of the cumsum")
+def chunked_linear_attention(q, k, v, state=None, chunk=64):
+    inputs = linear_inputs(q, k, v, state)
+    if chunk < 1:
+        raise ValueError(f"chunk={chunk} is below 1")
+    batch, heads, time, _ = q.shape
+    n = -(-time // chunk)
+
+    def cut(part):
+        return F.pad(part, (0, 0, 0, n * chunk - time)).reshape(batch, heads, n, chunk, part.shape[-1])
+
+    asks, keys, values = cut(inputs.q), cut(inputs.k), cut(inputs.v)
+    scores = (asks @ keys.mT).tril()
+    total, weight = scores @ values, scores.sum(-1)
+    memories = torch.cat([inputs.state.memory[:, :, None], keys.mT @ values], 2).cumsum(2)
+    weights = torch.cat([inputs.state.weight[:, :, None], keys.sum(3)], 2).cumsum(2)
+    total = total + asks @ memories[:, :, :-1]
+    weight = weight + (asks @ weights[:, :, :-1, :, None])[..., 0]
+    total, weight = total.flatten(2, 3)[:, :, :time], weight.flatten(2, 3)[:, :, :time]
+    y = divide(total, weight, inputs)
+    return y.to(q.dtype), LinearState(memories[:, :, -1], weights[:, :, -1])
 
 
 @correct("a loop over the chunks carries the state")
@@ -1108,6 +1312,24 @@ def wkv4(k, v, decay, bonus, state=None):
     return y.to(k.dtype), after
 
 
+@mistake("WKV-12", "the exponent in front")
+def wkv4(k, v, decay, bonus, state=None):
+    inputs = wkv4_inputs(k, v, decay, bonus, state)
+    decay, bonus = inputs["decay"], inputs["bonus"]
+    a, b, m = inputs["state"].unbind(1)
+    ys = []
+    for k_t, v_t in zip(inputs["k"].unbind(1), inputs["v"].unbind(1)):
+        n = torch.maximum(m, bonus + k_t)
+        old, new = torch.exp(m - n), torch.exp(bonus + k_t - n)
+        ys.append((old * a + new * v_t) / (old * b + new))
+        n = torch.maximum(m - decay, k_t)
+        old, new = torch.exp(m - decay - n), torch.exp(k_t - n)
+        a, b, m = old * a + new * v_t, old * b + new, n
+    y, state = torch.stack(ys, 1), torch.stack([m, a, b], 1)
+    require_finite_result(inputs, y, state)
+    return y.to(k.dtype), state
+
+
 @mistake("WKV-13", "y stays in float32")
 def wkv4(k, v, decay, bonus, state=None):
     inputs = wkv4_inputs(k, v, decay, bonus, state)
@@ -1216,6 +1438,58 @@ def wkv4(k, v, decay, bonus, state=None):
     y, after = torch.stack(rows, dim=1), torch.stack((top, bottom, handed), dim=1)
     require_finite_result(inputs, y, after)
     return y.to(k.dtype), after
+
+
+@mistake("WKV-16", "reads behind the update")
+def wkv4(k, v, decay, bonus, state=None):
+    inputs = wkv4_inputs(k, v, decay, bonus, state)
+    decay, bonus = inputs["decay"], inputs["bonus"]
+    a, b, m = inputs["state"].unbind(1)
+    ys = []
+    for k_t, v_t in zip(inputs["k"].unbind(1), inputs["v"].unbind(1)):
+        n = torch.maximum(m - decay, k_t)
+        old, new = torch.exp(m - decay - n), torch.exp(k_t - n)
+        a, b, m = old * a + new * v_t, old * b + new, n
+        ys.append(a / b)
+    y, state = torch.stack(ys, 1), torch.stack([a, b, m], 1)
+    require_finite_result(inputs, y, state)
+    return y.to(k.dtype), state
+
+
+@mistake("WKV-18", "reads a / b, which the token has not entered yet")
+def wkv4(k, v, decay, bonus, state=None):
+    inputs = wkv4_inputs(k, v, decay, bonus, state)
+    decay, bonus = inputs["decay"], inputs["bonus"]
+    a, b, m = inputs["state"].unbind(1)
+    ys = []
+    for k_t, v_t in zip(inputs["k"].unbind(1), inputs["v"].unbind(1)):
+        n = torch.maximum(m, bonus + k_t)
+        old, new = torch.exp(m - n), torch.exp(bonus + k_t - n)
+        ys.append(a / b)
+        n = torch.maximum(m - decay, k_t)
+        old, new = torch.exp(m - decay - n), torch.exp(k_t - n)
+        a, b, m = old * a + new * v_t, old * b + new, n
+    y, state = torch.stack(ys, 1), torch.stack([a, b, m], 1)
+    require_finite_result(inputs, y, state)
+    return y.to(k.dtype), state
+
+
+@mistake("WKV-17", "exp of the decay, as RWKV's own files need it")
+def wkv4(k, v, decay, bonus, state=None):
+    inputs = wkv4_inputs(k, v, decay, bonus, state)
+    decay, bonus = inputs["decay"].exp(), inputs["bonus"]
+    a, b, m = inputs["state"].unbind(1)
+    ys = []
+    for k_t, v_t in zip(inputs["k"].unbind(1), inputs["v"].unbind(1)):
+        n = torch.maximum(m, bonus + k_t)
+        old, new = torch.exp(m - n), torch.exp(bonus + k_t - n)
+        ys.append((old * a + new * v_t) / (old * b + new))
+        n = torch.maximum(m - decay, k_t)
+        old, new = torch.exp(m - decay - n), torch.exp(k_t - n)
+        a, b, m = old * a + new * v_t, old * b + new, n
+    y, state = torch.stack(ys, 1), torch.stack([a, b, m], 1)
+    require_finite_result(inputs, y, state)
+    return y.to(k.dtype), state
 
 
 @mistake("WKV-11", "clears the state of the caller")
@@ -1585,6 +1859,19 @@ def delta_rule(r, log_w, k, v, a, b, state=None):
     return y.to(v.dtype), inputs.state
 
 
+@mistake("DELTA-19", "takes out with a minus of its own")
+def delta_rule(r, log_w, k, v, a, b, state=None):
+    inputs = delta_inputs(r, log_w, k, v, a, b, state)
+    S, ys = inputs.state, []
+    for r_t, w_t, k_t, v_t, a_t, b_t in zip(*(part.unbind(1) for part in inputs[:6])):
+        removed = (S @ a_t[..., None])[..., 0]
+        S = S * torch.exp(w_t)[..., None, :] - removed[..., None] * b_t[..., None, :] + v_t[..., None] * k_t[..., None, :]
+        ys.append((S @ r_t[..., None])[..., 0])
+    y = torch.stack(ys, 1).to(v.dtype)
+    require_finite_result(inputs._asdict(), y, S)
+    return y, S
+
+
 @correct("with einsum")
 def delta_rule(r, log_w, k, v, a, b, state=None):
     inputs = delta_inputs(r, log_w, k, v, a, b, state)
@@ -1598,6 +1885,19 @@ def delta_rule(r, log_w, k, v, a, b, state=None):
     y = torch.stack(rows, dim=1)
     require_finite_result(inputs._asdict(), y, S)
     return y.to(v.dtype), S
+
+
+@correct("the column that a matmul gives is taken by its number")
+def delta_rule(r, log_w, k, v, a, b, state=None):
+    inputs = delta_inputs(r, log_w, k, v, a, b, state)
+    S, ys = inputs.state, []
+    for r_t, w_t, k_t, v_t, a_t, b_t in zip(*(part.unbind(1) for part in inputs[:6])):
+        removed = (S @ a_t[..., None])[..., 0]
+        S = S * torch.exp(w_t)[..., None, :] + removed[..., None] * b_t[..., None, :] + v_t[..., None] * k_t[..., None, :]
+        ys.append((S @ r_t[..., None])[..., 0])
+    y = torch.stack(ys, 1).to(v.dtype)
+    require_finite_result(inputs._asdict(), y, S)
+    return y, S
 
 
 @correct("one matrix a token")
