@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from assistant.store.database import Database
-from assistant.store.turns import OF_OWNER
 
 LAST = 2**62  # an id beyond every turn's
 WRITING = 3600.0  # seconds after which an answer of which nothing was written will not come any more
@@ -41,9 +40,11 @@ class States:
     def log(self, owner: str, after: int, before: int, dim: int, most: int) -> list[Logged]:
         """The first `most` embedded turns of an owner between two others, neither of which is one of them; oldest first."""
         rows = self.database.connection.execute(
-            f"SELECT messages.id AS turn, conversation, role, content, substr(embedding, 1, ?) AS vector {OF_OWNER} "
-            "AND embedding IS NOT NULL AND messages.id > ? AND messages.id < ? ORDER BY messages.id LIMIT ?",
-            (4 * dim, owner, after, before, most),
+            "SELECT messages.id AS turn, conversation, role, content, substr(embedding, 1, ?) AS vector "
+            "FROM messages CROSS JOIN conversations ON conversations.id = conversation "  # CROSS: from one turn to the next
+            "WHERE messages.id > ? AND messages.id < ? AND owner = ? AND complete AND content != '' AND embedding IS NOT NULL "
+            "ORDER BY messages.id LIMIT ?",
+            (4 * dim, after, before, owner, most),
         )
         return [Logged(**dict(row)) for row in rows]
 
