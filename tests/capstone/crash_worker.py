@@ -16,10 +16,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from assistant import orchestrator as room
 from assistant.engines.base import Message, Piece, Usage
 from assistant.knowledge.service import Knowledge
+from assistant.memory.learned import Learned
 from assistant.memory.service import Memory
+from assistant.memory.stream import Shape, StreamReader
 from assistant.orchestrator import Cited, Done, Options, Orchestrator
 from assistant.settings import Settings
 from assistant.store import Store
@@ -49,6 +52,12 @@ class Encoder:
 
     def token_spans(self, passage):
         return [(n, n + 1) for n in range(9)]
+
+
+def reader() -> Learned:
+    """An untrained reader of turns, the same in every process."""
+    torch.manual_seed(0)
+    return Learned(StreamReader(Shape(dim=Encoder.dim)).eval().requires_grad_(False), "reader")
 
 
 class Engine:
@@ -90,7 +99,7 @@ def main(home: str, seed: str) -> None:
     room.is_evidence = lambda *_: True
     knowledge = Knowledge(store, Encoder(), settings)
     knowledge.start()
-    memory = Memory(store, Encoder())
+    memory = Memory(store, Encoder(), reader())
     memory.start()
     brain = Orchestrator(Engine(), knowledge, memory, store, settings)
     conversation = store.conversations.begin(OWNER, seed).id

@@ -85,14 +85,15 @@ def check(home: Path, told: Told) -> None:
     """Everything acknowledged is there, in a database that is whole; after the repair every document is ready, and no file is left over."""
     import runpy
 
-    encoder = runpy.run_path(str(WORKER))["Encoder"]()
+    worker = runpy.run_path(str(WORKER))
+    encoder = worker["Encoder"]()
     settings = Settings(home=home, _env_file=None)
     store = Store(settings.database)
     assert [row[0] for row in store.database.connection.execute("PRAGMA integrity_check")] == ["ok"]
     store.database.connection.execute("INSERT INTO turn_words (turn_words) VALUES ('integrity-check')")
     knowledge = Knowledge(store, encoder, settings)
     knowledge.start()
-    memory = Memory(store, encoder)
+    memory = Memory(store, encoder, worker["reader"]())
     memory.start()
     try:
         assert knowledge.wait(60)
@@ -130,6 +131,11 @@ def check(home: Path, told: Told) -> None:
         words = store.database.connection.execute("SELECT count(*) FROM turn_words WHERE rowid NOT IN (SELECT id FROM messages)")
         assert words.fetchone()[0] == 0, "words of a forgotten turn are left"
         assert len(memory.recall._index_of(OWNER)) == len(memory.turns(OWNER, 10_000))
+        kept = store.states.of(OWNER, memory.states.name)
+        store.database.connection.execute("DELETE FROM states")
+        while memory.states.follow(OWNER):
+            pass
+        assert kept == store.states.of(OWNER, memory.states.name), "what was read of the turns is not what the log makes of it"
     finally:
         memory.close()
         knowledge.close()
