@@ -1,8 +1,9 @@
-"""What backward will do, read off the graph behind a result: for checks that must tell linear from quadratic without a clock."""
+"""What backward will do and what it needs, read off the graph behind a result: checks tell linear from quadratic by it, without a clock."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,3 +41,20 @@ def _long(node: Node) -> bool:
     """Whether the axis that is cut, or any where the node does not say which, has more than FEW places."""
     sizes = node._saved_self_sym_sizes
     return (sizes[node._saved_dim] if hasattr(node, "_saved_dim") else max(sizes, default=0)) > FEW
+
+
+def kept_bytes(call: Callable[[], Any]) -> list[int]:
+    """The bytes of each storage that autograd keeps of `call()` for backward; a storage that is kept many times counts once."""
+    import torch
+
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = call()  # held: what it keeps must not be freed and its place taken by another
+    del result
+    return list(kept.values())

@@ -77,7 +77,7 @@ def read_answer(exercise: Exercise, source: str) -> Verdict | None:
     plain, reached = names_used(tree)
     for used in sorted(((plain - defined) | reached) & exercise.check.forbids):
         return refused(
-            "RUN-11", f"it uses `{used}`, which is what this exercise asks you to write", hint="build it from simpler operations"
+            "RUN-11", f"it uses `{used}`, which this exercise asks you to write, or to do without", hint="build it from simpler operations"
         )
     for used in sorted((plain | reached) & REACHES_AROUND | plain & REACHES_AROUND_AS_NAME):
         return refused("RUN-05", "it does what an exercise has no need for", f"it uses `{used}`", "take that line out")

@@ -1,10 +1,10 @@
-"""A loop that cuts a long tensor once for every token is told from one that cuts each token's own small one."""
+"""A loop that cuts a long tensor once for every token is told from one that cuts each token's own small one; what is kept is counted."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from coursekit.graph import FEW, nodes_of, quadratic_slices
+from coursekit.graph import FEW, kept_bytes, nodes_of, quadratic_slices
 
 TIME = 40
 LOOPS = {
@@ -46,3 +46,22 @@ def test_evidence_names_what_is_cut():
 def test_as_many_slices_as_are_few_are_allowed():
     assert found(lambda x: [x[:, t] for t in range(FEW)]) == []
     assert found(lambda x: [x[:, t] for t in range(FEW + 1)]) != []
+
+
+def test_what_is_kept_for_backward_counts_once_by_its_storage():
+    A, x = torch.randn(8, 8, dtype=torch.float64, requires_grad=True), torch.randn(8, dtype=torch.float64, requires_grad=True)
+
+    def vectors():
+        y = x
+        for _ in range(5):
+            y = A @ y
+        return y
+
+    def powers():
+        P = A
+        for _ in range(4):
+            P = P @ A
+        return P @ x
+
+    assert sorted(kept_bytes(vectors)) == [64] * 5 + [512]  # five vectors, and A once
+    assert sorted(kept_bytes(powers)) == [64] + [512] * 5

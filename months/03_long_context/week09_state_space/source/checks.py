@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from coursekit.checks import Mistake, check, close, must_raise
+from coursekit.graph import kept_bytes
+from hybridlab.ssm.fft_length import fast_length
 from scipy.signal import cont2discrete
 
 
@@ -100,6 +102,7 @@ def euler(A, B, dt):
         {"seed": 0, "n": 2, "dt": 0.5},
         {"seed": 1, "n": 3, "dt": 0.3, "method": "bilinear"},
         {"seed": 2, "n": 2, "dt": 0.25, "singular": True, "edges": True},
+        {"seed": 3, "n": 2, "dt": 0.4, "method": "bilinear", "edges": True},
     ],
     hidden=[
         {"seed": 11, "n": 6, "dt": 0.9, "method": "zoh"},
@@ -128,7 +131,7 @@ def check_discretize(discretize, seed, n, dt, method=None, singular=False, dtype
     try:
         got = call(A, B, dt)
     except torch.linalg.LinAlgError as error:
-        raise Mistake("DISC-04", "A has no inverse here, and needs none", str(error).split(".")[0], "exp(dt [[A, B], [0, 0]]) gives B̄ without dividing by A") from None
+        raise Mistake("DISC-04", "A has no inverse here, and needs none", str(error).splitlines()[0], "exp(dt [[A, B], [0, 0]]) gives B̄ without dividing by A") from None
     tensors(got, [(n, n), (n,)], A.dtype, "DISC-08", ("Ā", "B̄"), "return A_bar (n, n), B_bar (n,), in A's dtype")
     untouched(A, before[0], "DISC-10", "A")
     untouched(B, before[1], "DISC-10", "B")
@@ -146,6 +149,7 @@ def check_discretize(discretize, seed, n, dt, method=None, singular=False, dtype
         Suspect("DISC-12", "the step dt is not in the exponential", torch.linalg.matrix_exp(wide_A), "exp(dt A)"),
         Suspect("DISC-05", "the step back and the step forward are exchanged", torch.linalg.solve(identity + dt / 2 * wide_A, identity - dt / 2 * wide_A), "(I - dt/2 A)^-1 (I + dt/2 A)"),
         Suspect("DISC-05", "the whole step goes backward", torch.linalg.inv(identity - dt * wide_A), "half forward, half backward: dt/2 in both factors"),
+        Suspect("DISC-14", "a whole step in both factors: the half is missing", torch.linalg.solve(identity - dt * wide_A, identity + dt * wide_A), "half forward, half backward: dt/2 in both"),
         Suspect("DISC-07", "Ā is transposed", A_bar.T, "column j of A says what state j does to the others"),
         Suspect("DISC-13", f"this is the other rule, and {'none was named: zero-order hold' if method is None else rule} was asked for", torch.from_numpy(other[0]), 'method="zoh" unless another is named'),
     ], atol)
@@ -153,6 +157,7 @@ def check_discretize(discretize, seed, n, dt, method=None, singular=False, dtype
     diagnose(got[1], B_bar, [
         Suspect("DISC-02", "B̄ is dt B: the state does not move while the input comes in", dt * wide_B, "the integral of exp(s A) B" if rule == "zoh" else "(I - dt/2 A)^-1 stands before it as well"),
         Suspect("DISC-06", "dt is missing in B̄", B_bar / dt, "an input that lasts twice as long does about twice as much"),
+        Suspect("DISC-06", "dt is in B̄ twice", B_bar * dt, "B goes into the block as it is: exp(dt M) brings its dt"),
         Suspect("DISC-06", "B̄ is Ā times dt B", A_bar @ wide_B * dt, "the integral of exp(s A) B, not its value at the end"),
     ], atol)
     close(got[1], B_bar, "DISC-09", f"B̄ differs from scipy's, method {rule!r}", "compare with the worked example", atol=atol, rtol=atol)
@@ -284,7 +289,7 @@ def answer_to_a_one(A_bar, B_bar, C, length, *, shift=0, numbers=False, reverse=
 
 @check(
     "hybridlab.ssm.convolution.recurrence_kernel",
-    visible=[{"seed": 0, "n": 2, "length": 4}, {"seed": 1, "n": 3, "length": 7, "edges": True}],
+    visible=[{"seed": 0, "n": 2, "length": 4}, {"seed": 1, "n": 3, "length": 7, "edges": True}, {"seed": 2, "n": 16, "length": 40}],
     hidden=[
         {"seed": 11, "n": 4, "length": 23, "edges": True},
         {"seed": 12, "n": 1, "length": 6},
@@ -316,6 +321,10 @@ def check_kernel(recurrence_kernel, seed, n, length, dtype="float64", edges=Fals
     close(got, expected, "KERNEL-09", "the kernel differs from C Ā^j B̄", "compare with the worked example", atol=atol, rtol=atol)
     if length > 1:
         same_gradients(lambda *parts: recurrence_kernel(*parts, length), lambda *parts: answer_to_a_one(*parts, length), (A_bar, B_bar, C), "KERNEL-06", 1e-8 if dtype == "float64" else 1e-3)
+    if n > 10:
+        held, allowed = sum(kept_bytes(lambda: recurrence_kernel(A_bar.clone().requires_grad_(), B_bar, C, length))) // 8, 4 * (length * n + n * n)
+        if held > allowed:
+            raise Mistake("KERNEL-10", "a power of the matrix is made in each step", f"n = {n}, {length} steps: backward keeps {held:,} numbers; vectors need {allowed:,} at most", "keep the vector Ā^j B̄, and multiply it by Ā once a step")
     if edges:
         for wrong in (0, -3):
             must_raise(ValueError, lambda wrong=wrong: recurrence_kernel(A_bar, B_bar, C, wrong), "KERNEL-07", f"length {wrong} must raise ValueError", "a kernel has at least one number")
@@ -355,11 +364,14 @@ def check_legs(hippo_legs, n, edges=False):
     got = hippo_legs(n)
     tensors(got, [(n, n), (n,)], torch.float64, "LEGS-05", ("A", "B"), "(n, n) and (n,), float64: torch.arange(n, dtype=torch.float64)")
     A, B = legs_by_hand(n), torch.tensor([math.sqrt(2 * i + 1) for i in range(n)], dtype=torch.float64)
+    later = torch.tensor([math.sqrt(2 * i + 3) for i in range(n)], dtype=torch.float64)
     diagnose(got[0], A, [
         Suspect("LEGS-01", "the sign is the other one: this state would explode", legs_by_hand(n, sign=1), "S4's A is negative: x' = A x must decay (HiPPO writes -A)"),
         Suspect("LEGS-02", "A is upper triangular", legs_by_hand(n, upper=True), "rows below the diagonal are filled: i > j, a coefficient listens to those before it"),
         Suspect("LEGS-03", "the diagonal holds 2i + 1", legs_by_hand(n, diagonal="product"), "the product of the roots stands only below it; on it stands i + 1: tril(-1)"),
         Suspect("LEGS-03", "the diagonal holds i", legs_by_hand(n, diagonal="index"), "i counts from 0, and the first entry is -1"),
+        Suspect("LEGS-08", "B counts from 1, and A with it", -torch.outer(later, later).tril(-1) + A.diagonal().diag(), "i = 0, 1, 2, …: B begins with √1"),
+        Suspect("LEGS-08", "the roots count from 1, and the diagonal too", -torch.outer(later, later).tril(-1) + (A.diagonal() - 1).diag(), "i = 0, 1, 2, …: B begins with √1"),
         Suspect("LEGS-04", "the square roots are missing in A", legs_by_hand(n, roots=False), "√(2i+1) √(2j+1)"),
     ], 1e-9)
     close(got[0], A, "LEGS-09", "A differs from HiPPO-LegS", "compare with the worked example", rtol=1e-9, atol=1e-9)
@@ -367,6 +379,7 @@ def check_legs(hippo_legs, n, edges=False):
         Suspect("LEGS-06", "the square roots are missing in B", B**2, "√(2i+1)"),
         Suspect("LEGS-06", "B is 1 everywhere", torch.ones_like(B), "√(2i+1)"),
         Suspect("LEGS-06", "B has the sign of A", -B, "B is positive"),
+        Suspect("LEGS-08", "B counts from 1", later, "i = 0, 1, 2, …: B begins with √1"),
     ], 1e-9)
     close(got[1], B, "LEGS-09", "B differs from HiPPO-LegS", "√(2i+1)", rtol=1e-9, atol=1e-9)
     if edges:
@@ -384,7 +397,7 @@ def sum_of_exponentials(eigenvalues, C, dt, length, *, factor=2.0, b_bar="zoh", 
         step = (dt[0] if one_dt else dt[d]).double()
         for lam, c in zip(eigenvalues[d].to(torch.complex128), C[d].to(torch.complex128), strict=True):
             z = step * lam
-            b = {"zoh": torch.expm1(z) / lam, "none": torch.ones_like(z), "dt": step + 0j, "bilinear": step / (1 - z / 2), "undivided": torch.expm1(z)}[b_bar]
+            b = {"zoh": torch.expm1(z) / lam, "none": torch.ones_like(z), "dt": step + 0j, "bilinear": step / (1 - z / 2), "undivided": torch.expm1(z), "by_z": torch.expm1(z) / z}[b_bar]
             turn = (1 + z / 2) / (1 - z / 2) if b_bar == "bilinear" else torch.exp(z)
             for place in range(length):
                 weight, swing = c * b, turn ** (place + first)
@@ -404,6 +417,7 @@ def decaying(seed, d_model, half, dtype):
     visible=[
         {"seed": 0, "d_model": 2, "half": 2, "length": 4},
         {"seed": 1, "d_model": 1, "half": 3, "length": 6, "dtype": "complex64", "edges": True},
+        {"seed": 2, "d_model": 1, "half": 2, "length": 3, "dtype": "complex64", "tiny": True},
     ],
     hidden=[
         {"seed": 11, "d_model": 3, "half": 4, "length": 11, "edges": True},
@@ -439,6 +453,7 @@ def check_s4d(s4d_kernel, seed, d_model, half, length, dtype="complex128", tiny=
         suspect("S4D-01", "each conjugate pair counts once", "the other half of the pair gives the same real part: 2 Re", factor=1.0),
         suspect("S4D-02", "B̄ is missing: C alone weighs the exponentials", "C · (exp(dt λ) - 1) / λ", b_bar="none"),
         suspect("S4D-02", "B̄ is not divided by λ", "(exp(dt λ) - 1) / λ", b_bar="undivided"),
+        suspect("S4D-02", "B̄ is divided by dt λ, not by λ", "(exp(dt λ) - 1) / λ: about dt, where dt λ is small", b_bar="by_z"),
         suspect("S4D-02", "B̄ is dt: that is Euler's step", "(exp(dt λ) - 1) / λ", b_bar="dt"),
         suspect("S4D-11", "this is the bilinear rule", "zero-order hold: Ā = exp(dt λ)", b_bar="bilinear"),
         suspect("S4D-03", "real parts are multiplied: the imaginary parts belong into the product", "take the real part of the sum, at the very end", early=True),
@@ -485,7 +500,7 @@ def sum_of_products(u, kernel, *, circle=None, ahead=False, late=False):
 
 @check(
     "hybridlab.ssm.convolution.causal_convolution",
-    visible=[{"seed": 0, "shape": (6,), "taps": (3,)}, {"seed": 1, "shape": (2, 7), "taps": (7,), "edges": True}],
+    visible=[{"seed": 0, "shape": (6,), "taps": (3,)}, {"seed": 1, "shape": (2, 7), "taps": (7,), "edges": True}, {"seed": 2, "shape": (3,), "taps": (5,)}],
     hidden=[
         {"seed": 11, "shape": (2, 3, 13), "taps": (3, 13), "edges": True},
         {"seed": 12, "shape": (4, 5), "taps": (12,)},
@@ -517,14 +532,16 @@ def check_causal(causal_convolution, seed, shape, taps, dtype="float64", kernel_
     untouched(u, before[0], "WRAP-08", "u")
     untouched(kernel, before[1], "WRAP-08", "kernel")
     expected, atol = sum_of_products(u, kernel), {"float64": 1e-9, "float32": 1e-5, "bfloat16": 4e-2}[dtype]
-    atol = atol if kernel_dtype is None else 1e-6
+    atol, full = atol if kernel_dtype is None else 1e-6, u.shape[-1] + kernel.shape[-1] - 1
     diagnose(got.double(), expected, [
         Suspect("WRAP-01", "the end of the sequence reaches round to its beginning", lambda: sum_of_products(u, kernel, circle=u.shape[-1]), "n of at least time + taps - 1 in both transforms: room for the kernel to run out"),
         Suspect("WRAP-01", "the end of the sequence reaches round to its beginning", lambda: sum_of_products(u, kernel, circle=max(u.shape[-1], kernel.shape[-1])), "n of at least time + taps - 1 in both transforms: room for the kernel to run out"),
+        *(Suspect("WRAP-10", f"the circle has room for {circle} steps: too short, and the end reaches round to the beginning", lambda circle=circle: sum_of_products(u, kernel, circle=circle), f"put a 1 at the *last* step of u: the kernel behind it needs time + taps - 1 = {full} steps")
+          for circle in sorted({full - 1, fast_length(max(1, full - 1)), fast_length(2 * u.shape[-1])}) if u.shape[-1] <= circle < full),
         Suspect("WRAP-02", "the kernel runs the wrong way", lambda: sum_of_products(u, kernel, ahead=True), "K_0 meets the newest input: no flip"),
         Suspect("WRAP-03", "the last outputs are returned in place of the first", lambda: sum_of_products(u, kernel, late=True), "[..., :time]: what comes after is the kernel running out"),
     ], atol)
-    close(got.double(), expected, "WRAP-09", "the outputs differ from the sum over the past", "take u = [1, 0, 0, …]: the answer is the kernel", rtol=atol, atol=atol)
+    close(got.double(), expected, "WRAP-09", "the outputs differ from the sum over the past", "u = [1, 0, 0, …] gives the kernel; u = [0, …, 0, 1] gives nothing before its last step", rtol=atol, atol=atol)
     if dtype != "bfloat16" and kernel_dtype is None:
         same_gradients(causal_convolution, lambda *parts: sum_of_products(*parts).to(u.dtype), (u, kernel), "WRAP-06", 1e-8 if dtype == "float64" else 1e-4)
     if edges:

@@ -172,6 +172,88 @@ def discretize(A, B, dt, method="bilinear"):
     return E[:n, :n], E[:n, n]
 
 
+@mistake("DISC-14", "bilinear without the half")
+def discretize(A, B, dt, method="zoh"):
+    n = B.shape[0] if B.dim() == 1 else -1
+    if A.shape != (n, n):
+        raise ValueError(f"A {tuple(A.shape)} and B {tuple(B.shape)} do not fit")
+    require_finite("A", A)
+    require_finite("B", B)
+    require_step(dt)
+    if method == "zoh":
+        big = torch.zeros(n + 1, n + 1, dtype=A.dtype, device=A.device)
+        big[:n, :n] = A
+        big[:n, n] = B
+        big = torch.linalg.matrix_exp(dt * big)
+        A_bar, B_bar = big[:n, :n], big[:n, n]
+    elif method == "bilinear":
+        eye = torch.eye(n, dtype=A.dtype, device=A.device)
+        left = eye - dt * A
+        both, info = torch.linalg.solve_ex(left, torch.cat([eye + dt * A, dt * B[:, None]], 1))
+        if info.item():
+            raise ValueError(f"I - dt/2 A has no inverse at dt={dt}")
+        A_bar, B_bar = both[:, :n], both[:, n]
+    else:
+        raise ValueError(f"method {method!r} is neither 'zoh' nor 'bilinear'")
+    if not (A_bar.isfinite().all() and B_bar.isfinite().all()):
+        raise ValueError("the result is not finite")
+    return A_bar, B_bar
+
+
+@mistake("DISC-06", "dt B in the block, and dt once more before exp")
+def discretize(A, B, dt, method="zoh"):
+    n = B.shape[0] if B.dim() == 1 else -1
+    if A.shape != (n, n):
+        raise ValueError(f"A {tuple(A.shape)} and B {tuple(B.shape)} do not fit")
+    require_finite("A", A)
+    require_finite("B", B)
+    require_step(dt)
+    if method == "zoh":
+        big = torch.zeros(n + 1, n + 1, dtype=A.dtype, device=A.device)
+        big[:n, :n] = A
+        big[:n, n] = dt * B
+        big = torch.linalg.matrix_exp(dt * big)
+        A_bar, B_bar = big[:n, :n], big[:n, n]
+    elif method == "bilinear":
+        eye = torch.eye(n, dtype=A.dtype, device=A.device)
+        left = eye - dt / 2 * A
+        both, info = torch.linalg.solve_ex(left, torch.cat([eye + dt / 2 * A, dt * B[:, None]], 1))
+        if info.item():
+            raise ValueError(f"I - dt/2 A has no inverse at dt={dt}")
+        A_bar, B_bar = both[:, :n], both[:, n]
+    else:
+        raise ValueError(f"method {method!r} is neither 'zoh' nor 'bilinear'")
+    if not (A_bar.isfinite().all() and B_bar.isfinite().all()):
+        raise ValueError("the result is not finite")
+    return A_bar, B_bar
+
+
+@mistake("DISC-11", "lets torch.linalg.solve raise what it likes")
+def discretize(A, B, dt, method="zoh"):
+    n = B.shape[0] if B.dim() == 1 else -1
+    if A.shape != (n, n):
+        raise ValueError(f"A {tuple(A.shape)} and B {tuple(B.shape)} do not fit")
+    require_finite("A", A)
+    require_finite("B", B)
+    require_step(dt)
+    if method == "zoh":
+        big = torch.zeros(n + 1, n + 1, dtype=A.dtype, device=A.device)
+        big[:n, :n] = A
+        big[:n, n] = B
+        big = torch.linalg.matrix_exp(dt * big)
+        A_bar, B_bar = big[:n, :n], big[:n, n]
+    elif method == "bilinear":
+        eye = torch.eye(n, dtype=A.dtype, device=A.device)
+        left = eye - dt / 2 * A
+        both = torch.linalg.solve(left, torch.cat([eye + dt / 2 * A, dt * B[:, None]], 1))
+        A_bar, B_bar = both[:, :n], both[:, n]
+    else:
+        raise ValueError(f"method {method!r} is neither 'zoh' nor 'bilinear'")
+    if not (A_bar.isfinite().all() and B_bar.isfinite().all()):
+        raise ValueError("the result is not finite")
+    return A_bar, B_bar
+
+
 @correct("blocks filled into zeros, and inverses")
 def discretize(A, B, dt, method="zoh"):
     require_step(dt)
@@ -481,6 +563,19 @@ def recurrence_kernel(A_bar, B_bar, C, length):
     return torch.stack(kernel)
 
 
+@mistake("KERNEL-10", "powers of the matrix")
+def recurrence_kernel(A_bar, B_bar, C, length):
+    if length < 1:
+        raise ValueError("length")
+    kernel, power = [], torch.eye(len(C), dtype=A_bar.dtype)
+    for _ in range(length):
+        kernel.append(C @ power @ B_bar)
+        power = power @ A_bar
+    kernel = torch.stack(kernel)
+    require_no_overflow("the kernel", kernel, A_bar)
+    return kernel
+
+
 @correct("from the reading end: C Ā^j, then B̄")
 def recurrence_kernel(A_bar, B_bar, C, length):
     if length <= 0:
@@ -567,6 +662,15 @@ def hippo_legs(n):
     i = torch.arange(max(n, 0), dtype=torch.float64)
     B = torch.sqrt(2 * i + 1)
     return -torch.tril(B[:, None] * B, -1) - torch.diag(i + 1), B
+
+
+@mistake("LEGS-08", "counts from 1")
+def hippo_legs(n):
+    if n < 1:
+        raise ValueError(f"n={n} is less than 1")
+    B = torch.sqrt(2 * torch.arange(1, n + 1, dtype=torch.float64) + 1)
+    A = -torch.outer(B, B).tril(-1) - torch.diag(torch.arange(1.0, n + 1, dtype=torch.float64))
+    return A, B
 
 
 @correct("row by row")
@@ -696,6 +800,19 @@ def s4d_kernel(eigenvalues, C, dt, length):
     return torch.stack([2 * (C * torch.exp(z * place)).sum(1).real for place in range(length)], 1)
 
 
+@mistake("S4D-02", "divided by z")
+def s4d_kernel(eigenvalues, C, dt, length):
+    if length < 1:
+        raise ValueError(f"length={length} is less than 1")
+    require_step(dt)
+    require_finite("C", C)
+    require_decay(eigenvalues)
+    z = dt[:, None] * eigenvalues
+    B_bar = torch.expm1(z) / z
+    powers = torch.exp(z[..., None] * torch.arange(length, device=C.device))
+    return 2 * torch.einsum("dn,dnl->dl", C * B_bar, powers).real
+
+
 @correct("place by place")
 def s4d_kernel(eigenvalues, C, dt, length):
     if length <= 0:
@@ -785,6 +902,32 @@ def causal_convolution(u, kernel):
     exact = torch.promote_types(torch.promote_types(u.dtype, kernel.dtype), torch.float32)
     spectrum = torch.fft.rfft(u.to(exact), n=room) * torch.fft.rfft(kernel.to(exact), n=room)
     return torch.fft.irfft(spectrum, n=room)[..., :time].to(u.dtype)
+
+
+@mistake("WRAP-10", "one step too few")
+def causal_convolution(u, kernel):
+    time, taps = u.shape[-1], kernel.shape[-1]
+    if time == 0 or taps == 0:
+        raise ValueError(f"u has {time} steps and the kernel {taps} taps; both need at least one")
+    require_finite("u", u)
+    require_finite("kernel", kernel)
+    exact = torch.promote_types(torch.promote_types(u.dtype, kernel.dtype), torch.float32)
+    n = time + taps - 2
+    product = torch.fft.rfft(u.to(exact), n=n) * torch.fft.rfft(kernel.to(exact), n=n)
+    return torch.fft.irfft(product, n=n)[..., :time].to(u.dtype)
+
+
+@mistake("WRAP-10", "twice the input, however long the kernel")
+def causal_convolution(u, kernel):
+    time, taps = u.shape[-1], kernel.shape[-1]
+    if time == 0 or taps == 0:
+        raise ValueError(f"u has {time} steps and the kernel {taps} taps; both need at least one")
+    require_finite("u", u)
+    require_finite("kernel", kernel)
+    exact = torch.promote_types(torch.promote_types(u.dtype, kernel.dtype), torch.float32)
+    n = fast_length(2 * time)
+    product = torch.fft.rfft(u.to(exact), n=n) * torch.fft.rfft(kernel.to(exact), n=n)
+    return torch.fft.irfft(product, n=n)[..., :time].to(u.dtype)
 
 
 @correct("the whole circle twice as long as it need be, in float64")
