@@ -1,6 +1,6 @@
 """Ask the models of the induction-heads test many texts of each length: the record beside the weights, the table in docs/long_context.md.
 
-python scripts/measure_induction.py                # what is missing, on one thread: a quarter of an hour
+python scripts/measure_induction.py                # what is missing, on one thread: twenty minutes
 python scripts/measure_induction.py --minutes 5    # stop behind the first round after that; the next call goes on from there
 
 Every round has texts of its own. Scores of other weights than those that are there begin anew.
@@ -19,6 +19,7 @@ from hybridlab.ssm.long_context_models import trained
 from hybridlab.ssm.long_context_record import record, recorded
 from hybridlab.transformer.model import MiniTransformer
 from rich.console import Console
+from scipy.stats import binomtest
 
 PAGE = Path(__file__).parents[1] / "docs" / "long_context.md"
 BEGIN, END = "<!-- induction: written by scripts/measure_induction.py -->\n", "<!-- /induction -->\n"
@@ -29,7 +30,7 @@ PLAN: dict[str, tuple[tuple[int, int], ...]] = {
     "induction sinusoidal": ((256, 2**10), (64, 2**11)),
     "induction rotary": ((256, 2**10), (64, 2**11)),
     "induction softplus": ((256, 2**12), (64, 2**14)),
-    "induction relu": ((256, 2**14), (64, 2**17), (32, 2**18), (4, 2**20)),
+    "induction relu": ((256, 2**16), (128, 2**17), (88, 2**18), (4, 2**20)),
 }
 console = Console(highlight=False)
 
@@ -69,10 +70,16 @@ def table() -> str:
     lines = ["| " + " | ".join(heads) + " |", "| ---: " * len(heads) + "|"]
     for place, length in enumerate(PAPER_LENGTHS):
         scores = [ours[name].get(length) for name in PLAN]
-        cells = [f"2^{length.bit_length() - 1}", *(f"{one.correct} / {one.asked}" if one else "" for one in scores)]
+        cells = [f"2^{length.bit_length() - 1}", *(in_words(one) if one else "" for one in scores)]
         cells += ["" if (value := PAPER[name][place]) is None else f"{value:g} %" for name in paper]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def in_words(score: Score) -> str:
+    """Right of asked, and between which rates that lies with 95 % confidence, after Wilson."""
+    low, high = binomtest(score.correct, score.asked).proportion_ci(method="wilson")
+    return f"{score.correct} / {score.asked} ({100 * low:.1f} – {100 * high:.1f} %)"
 
 
 def write(page: Path) -> None:

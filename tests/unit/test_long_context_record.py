@@ -50,6 +50,12 @@ def test_the_page_shows_what_is_on_record(tmp_path):
     assert measure_induction.table().count("\n") == 2 + len(PAPER_LENGTHS)
 
 
+def test_a_score_is_shown_with_wilsons_interval():
+    """Wilson, 1927: of n right of n the lower end is n / (n + z²)."""
+    assert measure_induction.in_words(Score(2**18, 256, 256, 1.0)) == f"256 / 256 ({25600 / (256 + 1.959964**2):.1f} – 100.0 %)"
+    assert measure_induction.in_words(Score(2**18, 5, 10, 1.0)) == "5 / 10 (23.7 – 76.3 %)"
+
+
 @pytest.mark.slow(seconds=4)
 def test_a_round_on_record_can_be_measured_again():
     """The first rounds of one length, with their own texts; another processor's sums may tip a text or two."""
