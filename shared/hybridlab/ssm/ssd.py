@@ -54,7 +54,8 @@ def ssd(
 
     The first line calls `ssd_inputs(x, dt, A, B, C, state)`, the last `require_finite(y, state, inputs)`, as in `selective_scan`; y has
     x's dtype, the state is float32 at least. Any time of at least 1 (fill up with tokens of dt = 0). Only sums of steps, at most 0, go
-    into exp. A step below FORGOTTEN counts as FORGOTTEN in all four places.
+    into exp. A step below FORGOTTEN counts as FORGOTTEN in all four places. Take the chunks of step 3 with `.unbind(1)`: a slice
+    `leaves[:, i]` makes a gradient as large as all of `leaves`, for each chunk.
 
     Raises:
         ValueError: chunk is below 1; bad input, see `ssd_inputs`.

@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 from coursekit.checks import Mistake, check, close, must_raise
-from coursekit.graph import nodes_of, quadratic_slices
-from hybridlab.ssm.mamba_config import MambaConfig
+from coursekit.graph import kept_bytes, nodes_of, quadratic_slices
+from hybridlab.ssm.mamba_config import MambaConfig, step_size
 from hybridlab.ssm.mixer_state import MixerState
 
 # ------------------------------------------------------------------ for all scans
@@ -25,7 +25,7 @@ def in_heads(seed, batch, time, heads, d_head, groups, d_state, dt=0.3):
     return draw(seed, ((batch, time, heads, d_head), (batch, time, heads), (heads,), (batch, time, groups, d_state), (batch, time, groups, d_state), (batch, heads, d_head, d_state)), dt)
 
 
-def recurrence(x, dt, A, B, C, state=None, *, decay=torch.exp, step=True, early=False, swapped=False, forget=0):
+def recurrence(x, dt, A, B, C, state=None, *, decay=torch.exp, step=True, early=False, swapped=False, hold=False, forget=0):
     """Mamba's scan, token by token. The keyword arguments make the known mistakes."""
     h = torch.zeros(x.shape[0], *A.shape, dtype=x.dtype) if state is None else state
     B, C = (C, B) if swapped else (B, C)
@@ -33,6 +33,8 @@ def recurrence(x, dt, A, B, C, state=None, *, decay=torch.exp, step=True, early=
     for t in range(x.shape[1]):
         before = torch.zeros_like(h) if forget and t and t % forget == 0 else h
         enters = (x[:, t] * dt[:, t] if step else x[:, t])[..., None] * B[:, t, None]
+        if hold:
+            enters = torch.expm1(dt[:, t, :, None] * A) / A * x[:, t, :, None] * B[:, t, None]
         h = decay(dt[:, t, :, None] * A) * before + enters
         ys.append(torch.einsum("bdn,bn->bd", before if early else h, C[:, t]))
     return torch.stack(ys, 1), h
@@ -51,13 +53,13 @@ def heads_recurrence(x, dt, A, B, C, state=None, *, interleaved=False, **wrong):
     return torch.stack(ys, 2), torch.stack(ends, 1)
 
 
-def a_pair(got, y_shape, state_shape, code):
+def a_pair(got, y_shape, second_shape, code, second="the state"):
     """Raise Mistake unless `got` is two tensors of these shapes."""
     if not isinstance(got, tuple) or len(got) != 2 or not all(isinstance(part, torch.Tensor) for part in got):
-        raise Mistake(code, "two tensors are expected: y and the state", f"got a {type(got).__name__}", "return y, state")
-    for name, part, shape in zip(("y", "the state"), got, (y_shape, state_shape), strict=True):
+        raise Mistake(code, f"two tensors are expected: y and {second}", f"got a {type(got).__name__}", f"return y, and {second}")
+    for name, part, shape in zip(("y", second), got, (y_shape, second_shape), strict=True):
         if tuple(part.shape) != tuple(shape):
-            raise Mistake(code, f"{name} has the wrong shape", f"got {tuple(part.shape)}, expected {tuple(shape)}", "y has x's shape; the state has that of the state that is given")
+            raise Mistake(code, f"{name} has the wrong shape", f"got {tuple(part.shape)}, expected {tuple(shape)}", f"y has x's shape; {second} has that of the one that is given")
 
 
 def same(a, b, tolerance=1e-9):
@@ -73,7 +75,7 @@ def untouched(given, before, code):
 def dtypes(scan, given, code):
     """Half precision in, half precision out; the state and all that decays stay in float32."""
     x, dt, A, B, C, state = given
-    half = (x.bfloat16(), dt.float(), A.float(), B.bfloat16(), C.bfloat16(), state.float())
+    half = (x.bfloat16(), dt.bfloat16(), A.float(), B.bfloat16(), C.bfloat16(), state.float())
     y, end = scan(*half)
     if y.dtype != torch.bfloat16:
         raise Mistake(code, "y does not have x's dtype", f"x is bfloat16, y is {y.dtype}", "y.to(x.dtype), at the very end")
@@ -105,21 +107,33 @@ def refusals(scan, given, code_bad, code_nan):
     must_raise(ValueError, lambda: scan(x, dt, A, B, late, state), code_nan, "infinity in C must raise ValueError", "require_finite looks at y and at the state: hand it both")
 
 
-def gradients(scan, given, expected_y, code_slices, code_gradient, most_nodes=None, code_nodes=""):
+NOT_IN_PLACE = "no `+=` or `*=` on it, no methods that end in _, no assignment into a slice"
+
+
+def differentiable(call, code):
+    """What `call` gives; a Mistake where PyTorch complains of a change in place."""
+    try:
+        return call()
+    except RuntimeError as error:
+        if not any(word in str(error) for word in ("inplace", "in-place")):
+            raise
+        raise Mistake(code, "the answer works in place, on what is the caller's or what backward still needs", f"PyTorch says: {str(error)[:120]}", NOT_IN_PLACE) from None
+
+
+def gradients(scan, given, expected_y, code_slices, code_gradient, code_in_place, by_unbind, most_nodes=None, code_nodes=""):
     """Backward gives the loop's gradients, finite ones, and its graph has no slice for each token."""
     mine = [part.clone().requires_grad_() for part in given]
-    y, end = scan(*mine)
+    y, end = differentiable(lambda: scan(*mine), code_in_place)
     nodes = nodes_of(y)
     if slices := quadratic_slices(nodes):
-        raise Mistake(code_slices, "backward will be quadratic in the length", f"slices on the graph: {'; '.join(slices)}. Each makes a gradient as large as the whole tensor that it is cut from",
-                      "for x_t, … in zip(x.unbind(1), …): one node gives all tokens")
+        raise Mistake(code_slices, "backward will be quadratic in the length", f"slices on the graph: {'; '.join(slices)}. Each makes a gradient as large as the whole tensor that it is cut from", by_unbind)
     if most_nodes and len(nodes) > most_nodes:
         raise Mistake(code_nodes, "the loop goes over tokens, not over places in a chunk", f"{len(nodes)} operations are on the graph; with all chunks at once it is a third of that",
                       "cut into (batch, chunks, chunk, …) first; one step of the loop works on all chunks")
     if len(nodes) > 1000 or given[0].shape[1] > 12:
         return  # the values of long gradients are those of short ones
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=y.dtype)
-    got = torch.autograd.grad((y * weights).sum() + end.square().sum(), mine, allow_unused=True)
+    got = differentiable(lambda: torch.autograd.grad((y * weights).sum() + end.square().sum(), mine, allow_unused=True), code_in_place)
     theirs = [part.clone().requires_grad_() for part in given]
     y, end = expected_y(*theirs)
     expected = torch.autograd.grad((y * weights).sum() + end.square().sum(), theirs)
@@ -144,9 +158,10 @@ def pieces(scan, given, whole, code, code_ignored, cut=None):
 
 
 def diagnose(got, expected, suspects, evidence):
-    """Raise the first known mistake that explains `got`, unless `got` is right."""
+    """Raise the first known mistake that explains `got`, unless `got` is right. Values may be a function of nothing that computes them."""
     if same(got, expected):
         return
+    suspects = [(code, what, values() if callable(values) else values, hint) for code, what, values, hint in suspects]
     for parts in (2, 1):  # y and state explained; else y alone
         for code, what, values, hint in suspects:
             if same(got[:parts], values[:parts]) and not same(expected[:parts], values[:parts]):
@@ -159,8 +174,9 @@ def diagnose(got, expected, suspects, evidence):
 @check(
     "hybridlab.ssm.selective_scan.selective_scan",
     visible=[
-        {"seed": 0, "sizes": (1, 3, 2, 2)},
+        {"seed": 0, "sizes": (1, 3, 2, 3)},
         {"seed": 1, "sizes": (2, 5, 3, 4), "begin": True},
+        {"seed": 2, "sizes": (1, 24, 2, 3), "begin": True},
     ],
     hidden=[
         {"seed": 11, "sizes": (3, 1, 2, 5), "begin": True},
@@ -190,6 +206,8 @@ def check_selective_scan(selective_scan, seed, sizes, begin=False, edges=False):
         ("SSCAN-01", "what enters is not multiplied with dt", recurrence(*given, step=False), "dt_t · x_t · B_t: a step of 0 must change nothing"),
         ("SSCAN-02", "the decay is not exp(dt · A)", recurrence(*given, decay=lambda z: 1 + z), "exp of the product; 1 + dt · A is only its beginning, and negative for a large dt"),
         ("SSCAN-02", "the decay is not exp(dt · A)", recurrence(*given, decay=lambda z: torch.exp(torch.exp(z))), "exp once"),
+        ("SSCAN-02", "the decay is exp(-dt · A), and the state grows", recurrence(*given, decay=lambda z: torch.exp(-z)), "A is at most 0 as it comes in: no further minus"),
+        ("SSCAN-15", "B comes in by zero-order hold, as in week 9", recurrence(*given, hold=True), "Mamba takes Euler's rule for B: dt_t · x_t · B_t. Only the decay is exact"),
         ("SSCAN-03", "y is read before the token has entered the state", recurrence(*given, early=True), "h_t first, then y_t = h_t C_t"),
         ("SSCAN-04", "the state that was given is not used", recurrence(*given[:5], none), "h begins with inputs.state"),
         ("SSCAN-05", "B and C are exchanged", recurrence(*given, swapped=True), "B writes, C reads"),
@@ -198,7 +216,7 @@ def check_selective_scan(selective_scan, seed, sizes, begin=False, edges=False):
     close(got[1], expected[1], "SSCAN-06", "the state that goes out is not h behind the last token", "return the h of the last step", rtol=1e-9, atol=1e-9)
     pieces(selective_scan, given, expected, "SSCAN-06", "SSCAN-04")
     dtypes(selective_scan, given, "SSCAN-13")
-    gradients(selective_scan, given, recurrence, "SSCAN-10", "SSCAN-14")
+    gradients(selective_scan, given, recurrence, "SSCAN-10", "SSCAN-14", "SSCAN-11", "for x_t, … in zip(x.unbind(1), …): one node gives all tokens")
     if edges:
         refusals(selective_scan, given, "SSCAN-07", "SSCAN-08")
 
@@ -221,6 +239,8 @@ def by_taps(x, weight, bias=None, past=None, *, flip=False, ahead=False):
     visible=[
         {"seed": 0, "batch": 1, "time": 5, "d": 2, "width": 3},
         {"seed": 1, "batch": 2, "time": 6, "d": 3, "width": 4, "begin": True},
+        {"seed": 2, "batch": 1, "time": 1, "d": 2, "width": 4, "begin": True},
+        {"seed": 3, "batch": 1, "time": 4, "d": 2, "width": 1},
     ],
     hidden=[
         {"seed": 11, "batch": 2, "time": 2, "d": 3, "width": 4, "begin": True},
@@ -243,7 +263,13 @@ def check_causal_conv(causal_conv, seed, batch, time, d, width, begin=False, bia
     begins = past if begin else torch.zeros_like(past)
     before = [part.clone() for part in (x, weight, past)]
     got = causal_conv(x, weight, shift, past if begin else None)
-    a_pair(got, x.shape, past.shape, "CAUSAL-12")
+    if isinstance(got, tuple) and len(got) == 2 and isinstance(got[1], torch.Tensor) and got[1].shape == x.shape != past.shape:
+        if width == 1:
+            raise Mistake("CAUSAL-14", "with width 1 the new past is all of x, and should be empty", f"got {tuple(got[1].shape)}, expected {tuple(past.shape)}", "[-0:] is all: count from the front, seen[:, time:]")
+        if time < width - 1:
+            raise Mistake("CAUSAL-04", "a piece shorter than the convolution forgets the past", f"{time} tokens, width {width}: the new past is made of x alone, got {tuple(got[1].shape)}, expected {tuple(past.shape)}",
+                          "the last width - 1 tokens of past *and* x")
+    a_pair(got, x.shape, past.shape, "CAUSAL-12", "the new past")
     for name, mine, was in zip(("x", "weight", "past"), (x, weight, past), before, strict=True):
         if not torch.equal(mine, was):
             raise Mistake("CAUSAL-10", f"the answer changes its input {name}", "the caller's tensor holds other values than before", "no `+=` on it, no assignment into it")
@@ -290,14 +316,21 @@ def known_of_two_levels(given, chunk, got, expected, evidence):
     forgetful = recurrence(*given, forget=chunk)
     alone = recurrence(x, step, A, B, C, None, forget=chunk)
     starts = [recurrence(x[:, :n], step[:, :n], A, B[:, :n], C[:, :n], state)[1] if n else state for n in range(0, x.shape[1], chunk)]
-    starts = torch.stack(starts, 1).repeat_interleave(chunk, 1)[:, : x.shape[1]]
+    ends = [*starts[1:], expected[1]]
+    starts, ends = (torch.stack(states, 1).repeat_interleave(chunk, 1)[:, : x.shape[1]] for states in (starts, ends))
     late = alone[0] + torch.einsum("btn,btdn,btdn->btd", C, torch.exp((elapsed - step)[..., None] * A), starts)
+    ended = alone[0] + torch.einsum("btn,btdn,btdn->btd", C, torch.exp(elapsed[..., None] * A), ends)
     diagnose(got, expected, [
         ("TWO-01", "each chunk begins with nothing", forgetful, "step 2: a loop over the chunks carries the state"),
         ("TWO-02", "y lacks what stood in the state when its chunk began", (alone[0], expected[1]), "step 3"),
         ("TWO-03", "the decay since the chunk's beginning leaves out the token itself", (late, expected[1]), "exp(A · (dt up to *and with* t)): cumsum includes its own element"),
+        ("TWO-18", "the state at a chunk's end is taken for that at its beginning", (ended, expected[1]), "step 2: note the state first, then move it on"),
         ("TWO-06", "the state that was given is not used", recurrence(x, step, A, B, C), "step 2 begins with inputs.state"),
     ], evidence)
+    fill = -x.shape[1] % chunk
+    repeated = recurrence(*(torch.cat([part, part[:, -1:].expand(-1, fill, -1)], 1) for part in (x, step)), A, *(torch.cat([part, part[:, -1:].expand(-1, fill, -1)], 1) for part in (B, C)), state)
+    if fill and same(got[1:], repeated[1:]) and not same(repeated[1:], expected[1:]):
+        raise Mistake("TWO-17", "the tokens that fill up the last chunk change the state", f"{evidence}: the last token is read {fill + 1} times", "fill up with zeros: a token of dt = 0 changes nothing")
     if same(got[1:], forgetful[1:]) and not same(forgetful[1:], expected[1:]):
         raise Mistake("TWO-14", "the state that goes out is that of the last chunk alone", evidence, "return the state behind the loop of step 2")
 
@@ -307,6 +340,7 @@ def known_of_two_levels(given, chunk, got, expected, evidence):
     visible=[
         {"seed": 0, "sizes": (1, 8, 2, 2), "chunk": 4},
         {"seed": 1, "sizes": (2, 7, 3, 4), "chunk": 3, "begin": True},
+        {"seed": 2, "sizes": (1, 28, 2, 3), "chunk": 14, "begin": True, "dt": 1e4},
     ],
     hidden=[
         {"seed": 11, "sizes": (2, 5, 2, 3), "chunk": 32, "begin": True},
@@ -354,7 +388,7 @@ def check_chunked_scan(chunked_scan, seed, sizes, chunk, begin=False, edges=Fals
     close(got[1], expected[1], "TWO-14", "the state differs from the loop's", "return the state behind the loop of step 2", rtol=1e-9, atol=1e-9)
     pieces(scan, given, expected, "TWO-14", "TWO-06", cut=chunk if sizes[1] % chunk == 0 else None)
     dtypes(scan, given, "TWO-13")
-    gradients(scan, given, recurrence, "TWO-15", "TWO-16", 1400 if long else None, "TWO-10")
+    gradients(scan, given, recurrence, "TWO-15", "TWO-16", "TWO-11", "places by .unbind(2), chunks by .unbind(1): one node gives all of them", 1400 if long else None, "TWO-10")
     if edges:
         refusals(scan, given, "TWO-07", "TWO-08")
         for bad in (0, -3):
@@ -380,7 +414,7 @@ def stretches(steps, *, inclusive=False):
 
 @check(
     "hybridlab.ssm.ssd.segment_sum",
-    visible=[{"seed": 0, "shape": (4,)}, {"seed": 1, "shape": (2, 3)}],
+    visible=[{"seed": 0, "shape": (4,)}, {"seed": 1, "shape": (2, 3)}, {"seed": 2, "shape": (2, 9), "reset": True}],
     hidden=[
         {"seed": 11, "shape": (2, 3, 7)},
         {"seed": 12, "shape": (1,)},
@@ -412,11 +446,16 @@ def check_segment_sum(segment_sum, seed, shape, reset=False, scale=1.0):
     if not torch.equal(steps, before):
         raise Mistake("SEGS-10", "the answer changes its input", "steps are other than before", "clamp and cumsum without _ at the end")
     lower = torch.ones(time, time, dtype=torch.bool).tril()
-    evidence = f"steps of shape {shape}: got {got[..., -1, :].flatten()[:3].tolist()} in the last row, expected {expected[..., -1, :].flatten()[:3].tolist()}"
+    mine, right = ([round(value, 3) for value in S[..., -1, :].flatten()[:3].tolist()] for S in (got, expected))
+    evidence = f"steps of shape {shape}: the last row begins with {mine}, expected {right}"
     if time > 1 and same((got,), (expected.mT,)):
         raise Mistake("SEGS-03", "rows and columns are exchanged", evidence, "row i is where a token looks from, column j what it sees")
     if got.isnan().any():
         raise Mistake("SEGS-06", "there are NaN in it", f"{int(got.isnan().sum())} of {got.numel()}", "0 · inf is NaN: masked_fill, not a product with a mask")
+    if time > 1 and same((got[..., lower],), (-expected[..., lower],), 1e-6):
+        raise Mistake("SEGS-03", "the running sums are subtracted the wrong way round", evidence, "row i minus column j: total[..., :, None] - total[..., None, :]; sums of steps are at most 0")
+    if (got.diagonal(dim1=-2, dim2=-1) == -torch.inf).any():
+        raise Mistake("SEGS-08", "the diagonal is masked, too", evidence, "a token sees itself: 0 on the diagonal, the mask is triu(1)")
     if (got[..., ~lower] != -torch.inf).any():
         raise Mistake("SEGS-02", "above the diagonal is something else than -inf", f"row 0 is {got[..., 0, :].flatten()[:4].tolist()}", "exp(0) is 1: a token would see all that is to come")
     inclusive = stretches(steps.double(), inclusive=True)
@@ -433,9 +472,9 @@ def check_segment_sum(segment_sum, seed, shape, reset=False, scale=1.0):
         if (across > -80).any():
             raise Mistake("SEGS-04", "a step of -1e6 does not forget", f"the sum across it is {across.max():.3g}", "clamp at FORGOTTEN = -88, not higher")
     else:
-        close(got[..., lower], expected[..., lower], "SEGS-09", "the sums differ", "do four steps by hand", rtol=1e-9, atol=1e-9)
+        close(got.masked_fill(~lower, 0), expected.masked_fill(~lower, 0), "SEGS-09", "the sums differ", "do four steps by hand", rtol=1e-9, atol=1e-9)
     given = (steps.double() * 300).requires_grad_()  # exp of the differences above the diagonal overflows
-    (grad,) = torch.autograd.grad(torch.exp(segment_sum(given)).sum(), given)
+    (grad,) = differentiable(lambda: torch.autograd.grad(torch.exp(segment_sum(given)).sum(), given), "SEGS-10")
     if not grad.isfinite().all():
         raise Mistake("SEGS-05", "the gradient is NaN", f"{int(grad.isnan().sum())} of {grad.numel()}, with steps down to {given.min():.3g}", "-inf must be in place before exp: what exp made infinite can't be masked away in backward")
 
@@ -443,11 +482,41 @@ def check_segment_sum(segment_sum, seed, shape, reset=False, scale=1.0):
 # ------------------------------------------------------------------ SSD
 
 
+WRONG_STEPS = (
+    ("SSD-15", "B and C are exchanged in step 1", "exchanged", "rows of the attention read: C Bᵀ"),
+    ("SSD-19", "the mask of decays is turned: tokens see what comes after them", "mask", "L[i, j] is what token j leaves at token i: rows look, columns are seen"),
+    ("SSD-19", "masked attention is turned: tokens see what comes after them", "both", "(L ∘ C Bᵀ) (dt · x): rows look, columns are seen"),
+    ("SSD-20", "what a token leaves has decayed by the token's own step", "leaves", "step 2: the steps *behind* t alone, exp(total of the last - total of t)"),
+    ("SSD-21", "the decay since the chunk's beginning leaves out the token itself", "reads", "step 4: the steps up to *and with* t; cumsum includes its own element"),
+    ("SSD-22", "the state at a chunk's end is taken for that at its beginning", "end", "step 3: note the state first, then move it on"),
+)
+
+
+def ssd_by_steps(x, step, A, B, C, state, chunk, wrong):
+    """The four steps, chunk after chunk, with one of them wrong."""
+    B, C = (part.repeat_interleave(x.shape[2] // B.shape[2], 2) for part in (B, C))
+    ys = []
+    for one, dt, write, read in zip(*(part.split(chunk, 1) for part in (x, step, B, C)), strict=True):
+        steps, enters = dt * A, dt[..., None] * one
+        total = steps.cumsum(1)
+        L = torch.exp(total[:, :, None] - total[:, None]).where(torch.ones(dt.shape[1], dt.shape[1], dtype=torch.bool).tril()[..., None], 0.0)
+        scores = torch.einsum("bihn,bjhn->bijh", *((write, read) if wrong == "exchanged" else (read, write)))
+        attention = {"mask": L.transpose(1, 2) * scores, "both": (L * scores).transpose(1, 2)}.get(wrong, L * scores)
+        y = torch.einsum("bijh,bjhp->bihp", attention, enters)
+        leaving = torch.exp(total[:, -1:] - total + (steps if wrong == "leaves" else 0))
+        end = torch.exp(total[:, -1])[..., None, None] * state + torch.einsum("bth,bthp,bthn->bhpn", leaving, enters, write)
+        entering = torch.exp(total - (steps if wrong == "reads" else 0))
+        ys.append(y + torch.einsum("bth,bhpn,bthn->bthp", entering, end if wrong == "end" else state, read))
+        state = end
+    return torch.cat(ys, 1), state
+
+
 @check(
     "hybridlab.ssm.ssd.ssd",
     visible=[
         {"seed": 0, "sizes": (1, 8, 1, 2, 1, 3), "chunk": 4},
         {"seed": 1, "sizes": (2, 7, 4, 3, 2, 5), "chunk": 3, "begin": True},
+        {"seed": 2, "sizes": (1, 28, 2, 2, 1, 3), "chunk": 2, "begin": True, "reset": True},
     ],
     hidden=[
         {"seed": 11, "sizes": (2, 33, 6, 2, 3, 4), "chunk": 8, "begin": True, "edges": True},
@@ -497,12 +566,18 @@ def check_ssd(ssd, seed, sizes, chunk, begin=False, edges=False, dt=0.3, long=Fa
         ("SSD-03", "what enters is not multiplied with dt", heads_recurrence(*given, step=False), "(L ∘ C Bᵀ) (dt · x), and the same in the state"),
         ("SSD-06", "the state that was given is not used", heads_recurrence(x, step, A, B, C), "step 3 begins with inputs.state"),
         ("SSD-15", "B and C are exchanged", heads_recurrence(*given, swapped=True), "rows of the attention read: C Bᵀ"),
+        *((code, what, lambda wrong=wrong: ssd_by_steps(*given, chunk, wrong), hint) for code, what, wrong, hint in WRONG_STEPS),
     ], evidence)
     if dt < 100:
         close(got[0], expected[0], "SSD-09", "y differs from the loop", "print y chunk by chunk: is the first chunk right? Then step 1 is, and 2 to 4 are left", rtol=1e-9, atol=1e-9)
         close(got[1], expected[1], "SSD-14", "the state differs from the loop's", "steps 2 and 3: how much of token t is left at the chunk's end?", rtol=1e-9, atol=1e-9)
         pieces(scan, given, expected, "SSD-14", "SSD-06", cut=chunk if sizes[1] % chunk == 0 else None)
-        gradients(scan, given, heads_recurrence, "SSD-16", "SSD-16", 4000 if long else None, "SSD-10")
+        gradients(scan, given, heads_recurrence, "SSD-18", "SSD-16", "SSD-11", "the chunks by .unbind(1), for the loop of step 3: one node gives all of them", 4000 if long else None, "SSD-10")
+    if long:
+        mine = [part.clone().requires_grad_() for part in given]
+        held, allowed = max(kept_bytes(lambda: scan(*mine))) // 8, 8 * sizes[1] * chunk
+        if held > allowed:
+            raise Mistake("SSD-23", "the cost grows with the square of the length", f"{sizes[1]} tokens in chunks of {chunk}: a tensor of {held:,} numbers is kept; chunks need {allowed:,} at most", "step 1 is within a chunk of `chunk` tokens: cut the time axis first")
     dtypes(scan, given, "SSD-13")
     steep = [part.clone().requires_grad_() for part in (x, step * 1e5, A, B, C, state)]
     try:
@@ -556,7 +631,7 @@ def mixer_by_hand(mixer, u, state=None, *, conv_past=True, skip="x", gate_first=
     "hybridlab.ssm.mamba_block.MambaMixer",
     visible=[
         {"seed": 0, "time": 6},
-        {"seed": 1, "time": 9, "cuts": [4, 5]},
+        {"seed": 1, "time": 9, "cuts": [4, 1, 4], "half": True},
     ],
     hidden=[
         {"seed": 11, "time": 12, "cuts": [1, 1, 2, 3, 5], "step": "relu"},
@@ -615,6 +690,9 @@ def seam(mixer, u, cuts, expected, state, end):
     now, before = None, 0
     for piece in u.split(list(cuts), 1) if cuts else ():
         y, after = mixer(piece, now)
+        if after.past.shape != end.past.shape:
+            raise Mistake("MIXER-01", "the past that is handed on is not the convolution's last inputs", f"behind a piece of {piece.shape[1]} tokens it has shape {tuple(after.past.shape)}, expected {tuple(end.past.shape)}",
+                          "what causal_conv gives back is the past, also behind a piece shorter than the convolution")
         right = expected[:, before : before + piece.shape[1]]
         if not same((y,), (right,), 1e-7):
             wrong = [before + t for t in range(y.shape[1]) if not same((y[:, t],), (right[:, t],), 1e-7)]
@@ -628,7 +706,7 @@ def seam(mixer, u, cuts, expected, state, end):
 
 
 def halves(mixer, u):
-    """In a bfloat16 model, dt is computed in float32."""
+    """In a bfloat16 model, dt is computed in float32: from the R numbers on, not only at the end."""
     wide = mixer.to(torch.bfloat16)
     seen = {}
     import hybridlab.ssm.fused as fused
@@ -636,22 +714,28 @@ def halves(mixer, u):
     class Spy(Exception):
         pass
 
-    def spy(x, dt, A, *rest):
-        seen.update(dt=dt.dtype, A=A.dtype)
+    def scan(x, dt, A, *rest):
+        seen.update(dt=dt, A=A)
         raise Spy
 
+    def step(z, kind):
+        seen["dt's projection"] = z
+        return step_size(z, kind)
+
     code = type(mixer).forward.__globals__
-    original = code.get("run_selective_scan", fused.run_selective_scan)
-    code["run_selective_scan"] = spy
+    original = {"run_selective_scan": code.get("run_selective_scan", fused.run_selective_scan), "step_size": code.get("step_size", step_size)}
+    code.update(run_selective_scan=scan, step_size=step)
     try:
         wide(u.bfloat16())
     except Spy:
         pass
     finally:
-        code["run_selective_scan"] = original
+        code.update(original)
     mixer.double()
-    if not seen:
+    if "dt" not in seen:
         raise Mistake("MIXER-13", "run_selective_scan is not called", "step 5 of the contract", "it chooses the fastest scan that is there")
-    for name in ("dt", "A"):
-        if seen.get(name) != torch.float32:
-            raise Mistake("MIXER-11", f"in a bfloat16 model {name} is {seen.get(name)}", "with three digits, steps and decays lose a long text", "widen the R numbers, dt_proj's weight and bias, and A_log before they are used")
+    for name, values in seen.items():
+        if values.dtype == torch.float32 and (name == "A" or not torch.equal(values, values.bfloat16().float())):
+            continue
+        how = values.dtype if values.dtype != torch.float32 else "float32 with bfloat16's digits: it was widened too late"
+        raise Mistake("MIXER-11", f"in a bfloat16 model {name} is not computed in float32", f"it is {how}", "widen the R numbers, dt_proj's weight and bias, and A_log before they are used: with three digits, steps and decays lose a long text")

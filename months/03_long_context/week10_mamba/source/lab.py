@@ -60,7 +60,7 @@ def some_inputs(time, d_inner=32, d_state=8, step=0.1):
 # | | |
 # | --- | --- |
 # | `x`, `dt` | `(batch, time, d_inner)`; `A` is `(d_inner, d_state)`, at most 0; `B`, `C` are `(batch, time, d_state)`, the same for all channels |
-# | one token | `h = exp(dt · A) · h + dt · x · B`, then `y = Σ_n h[n] · C[n]`, for each channel |
+# | one token | `h = exp(dt · A) · h + dt · x · B`, then `y = Σ_n h[n] · C[n]`, for each channel. Only the decay is week 9's exact Ā: for B̄, Mamba takes Euler's dt · B |
 # | `state` | h before the first token, `(batch, d_inner, d_state)`; zeros if None |
 # | result | `(y, h behind the last token)` |
 # | first line | `inputs = selective_inputs(x, dt, A, B, C, state)`, given: raises `ValueError` on bad input; `inputs.x`, `.dt`, `.A`, `.B`, `.C`, `.state` are float32 at least |
@@ -110,7 +110,7 @@ print("the step decides alone: exp(dt · A)")
 # | how | `width` shifted multiply-adds, no `conv1d` |
 # | `ValueError` | no tokens; `weight`, `bias` or `past` of another shape than these |
 #
-# **Worked example.** One channel, weights (1, 10, 100), no past:
+# **Worked example.** One channel, inputs x_0 to x_3 = 1, 2, 3, 4, weights (1, 10, 100), no past:
 
 # %% id="conv-example"
 for t, seen in enumerate(((0, 0, 1), (0, 1, 2), (1, 2, 3), (2, 3, 4))):
@@ -144,17 +144,17 @@ with torch.no_grad():
 # | 3 | to `y_t` comes `Σ_n C_t[n] · exp(A · (dt of the chunk up to and with t)) · state at the chunk's beginning` |
 # | length | any: fill up with tokens of dt = 0, and cut y |
 # | exponents | only sums of dt · A, at most 0. No division by decays: that overflows |
-# | backward | `.unbind(…)` for places and chunks |
+# | backward | `.unbind(2)` for places, `.unbind(1)` for chunks; slices in a loop make it quadratic |
 # | `ValueError` | `chunk` below 1; bad input |
 #
-# **Worked example.** One channel, one number of state, all dt = 1, A = -1, B = C = 1; x = 1, 1, 1, 1 in chunks of two, e = exp(-1):
+# **Worked example.** One channel, one number of state, all dt = 1, A = -1, B = C = 1; x = 1, 1, 1, 1 in chunks of two. A step leaves q = exp(-1) = 0.368:
 
 # %% id="chunks-example"
-e = torch.exp(torch.tensor(-1.0)).item()
-print(f"1. each chunk from zeros:      y = 1, 1 + e | 1, 1 + e     = {1:.3f} {1 + e:.3f} | {1:.3f} {1 + e:.3f};  both end with {1 + e:.3f}")
-print(f"2. state at the beginnings:    0 | e² · 0 + (1 + e) = {1 + e:.3f}")
-print(f"3. on top comes:               0, 0 | e · {1 + e:.3f}, e² · {1 + e:.3f} = {e * (1 + e):.3f} {e * e * (1 + e):.3f}")
-print(f"together:                      {1:.3f} {1 + e:.3f} | {1 + e + e * e:.3f} {1 + e + e**2 + e**3:.3f}")
+q = torch.exp(torch.tensor(-1.0)).item()
+print(f"1. each chunk from zeros:      y = 1, 1 + q | 1, 1 + q     = {1:.3f} {1 + q:.3f} | {1:.3f} {1 + q:.3f};  both end with {1 + q:.3f}")
+print(f"2. state at the beginnings:    0 | q² · 0 + (1 + q) = {1 + q:.3f}")
+print(f"3. on top comes:               0, 0 | q · {1 + q:.3f}, q² · {1 + q:.3f} = {q * (1 + q):.3f} {q * q * (1 + q):.3f}")
+print(f"together:                      {1:.3f} {1 + q:.3f} | {1 + q + q * q:.3f} {1 + q + q**2 + q**3:.3f}")
 
 # %% id="chunked-scan" exercise="hybridlab.ssm.chunked_scan.chunked_scan" points=4 minutes=45 difficulty=4
 
@@ -189,7 +189,7 @@ print(f"largest difference: {(y - exact).abs().max():.1e} where y is up to {exac
 # | `steps` | `(..., time)`, at most 0 (they are dt · A) |
 # | result | `S`, `(..., time, time)`: `S[i, j] = steps[j + 1] + … + steps[i]` for j ≤ i, so 0 on the diagonal |
 # | above the diagonal | -inf, so that exp gives 0, and its gradient too |
-# | a step below `FORGOTTEN` = -88 | counts as -88: it forgets all the same, and keeps the running sum's digits |
+# | a step below `FORGOTTEN` = -88 | counts as -88: exp(-88) is 6 · 10⁻³⁹, nothing in float32. It forgets all the same, and keeps the running sum's digits |
 # | how | one running sum, and differences; no loop; `steps` stays unchanged; its dtype |
 #
 # **Worked example.** Steps -1, -2, -3:
@@ -224,13 +224,14 @@ print("row 15 of the third:", torch.exp(segment_sum(steps))[15].tolist()[5:11])
 # | | |
 # | --- | --- |
 # | `x` | `(batch, time, heads, d_head)`; `dt` `(batch, time, heads)`; `A` `(heads)`; `B`, `C` `(batch, time, groups, d_state)`; head i uses group i // (heads / groups) |
-# | `state` | `(batch, heads, d_head, d_state)`; zeros if None |
-# | 1 within a chunk | `y = (L ∘ C Bᵀ)(dt · x)` |
-# | 2 what it leaves | `Σ_t exp(sum of the steps behind t) · dt_t · x_t B_tᵀ` |
-# | 3 from chunk to chunk | a loop: `state = exp(sum of the chunk's steps) · state + what it leaves` |
+# | `state` | `(batch, heads, d_head, d_state)`; `inputs.state` is zeros if None |
+# | cut | `inputs.x` to `(batch, chunks, chunk, heads, d_head)`, the steps `inputs.dt · inputs.A` to `(batch, chunks, chunk, heads)`, B and C to `(batch, chunks, chunk, groups, d_state)` |
+# | 1 within a chunk | `y = (L ∘ C Bᵀ)(dt · x)`; L and C Bᵀ have `(chunk, chunk)` for each chunk and head |
+# | 2 what it leaves | `Σ_t exp(sum of the steps behind t) · dt_t · x_t B_tᵀ`: `(batch, chunks, heads, d_head, d_state)` |
+# | 3 from chunk to chunk | a loop: `state = exp(sum of the chunk's steps) · state + what it leaves`; chunks by `.unbind(1)`, for the sake of backward |
 # | 4 on top of y | `exp(sum of the steps up to and with t) · state at the chunk's beginning · C_t` |
 # | steps | dt · A, one below `FORGOTTEN` counts as `FORGOTTEN` everywhere; only sums that are at most 0 go into exp |
-# | first, last line | `ssd_inputs(…)`, `require_finite(…)`; dtypes as before; any length (fill up with dt = 0); `ValueError` for `chunk` below 1 |
+# | first, last line | `inputs = ssd_inputs(…)`, `require_finite(…)`; use `inputs.x` and so on, which are wide; dtypes as before; any length (fill up with dt = 0); `ValueError` for `chunk` below 1 |
 #
 # **Worked example.** One head, one channel, one number of state, two tokens in one chunk; B = 2, 3 and C = 5, 7, dt · x = 1, 1, the step between them -0.7:
 
