@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,22 @@ def promote(
                 path = install(mylab, exercise, module_text(week, answers[exercise.id]), together[exercise], notebook)
                 outcomes.append(Outcome(exercise, "promoted", together[exercise], path))
     return outcomes
+
+
+def demote(exercises: Sequence[Exercise], *, mylab: Path = paths.MYLAB) -> list[tuple[Exercise, Path]]:
+    """Take these exercises out of the record, so that the reference stands in their place; the learner's files stay where they are.
+
+    Returns those that were on record, each with its file. Nothing is written where none was.
+    """
+    if not (mylab / RECORDS).is_file():
+        return []
+    with locked(mylab):
+        every = records(mylab)
+        taken = [exercise for exercise in exercises if exercise.symbol in every]
+        if taken:
+            gone = {exercise.symbol for exercise in taken}
+            write_records(mylab, {symbol: record for symbol, record in every.items() if symbol not in gone})
+    return [(exercise, promoted_path(mylab, exercise.symbol)) for exercise in taken]
 
 
 def judge_together(runner: Runner, exercise: Exercise, accepted: dict[str, str], mylab: Path) -> Verdict:

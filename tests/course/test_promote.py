@@ -177,6 +177,25 @@ def test_when_checks_change_promoted_code_that_fails_is_set_aside_and_kept(noteb
     assert promoted_path(mylab, RMSNORM).read_text() == text
 
 
+@pytest.mark.slow(seconds=6)
+def test_what_is_demoted_is_the_references_again_and_its_file_is_kept(notebook, mylab):
+    both = [WEEK.exercise("softmax"), WEEK.exercise("rmsnorm")]
+    promote.promote(WEEK, notebook(**ANSWERS), only=both, mylab=mylab)
+    text = promoted_path(mylab, SOFTMAX).read_text()
+    taken = promote.demote([WEEK.exercise("softmax"), WEEK.exercise("schedule")], mylab=mylab)
+    assert [(exercise.id, path) for exercise, path in taken] == [("softmax", promoted_path(mylab, SOFTMAX))]
+    assert set(records(mylab)) == {RMSNORM}
+    assert promoted_path(mylab, SOFTMAX).read_text() == text
+    assert promote.demote([WEEK.exercise("softmax")], mylab=mylab) == []
+    promote.promote(WEEK, notebook(**ANSWERS), only=both, mylab=mylab)
+    assert set(records(mylab)) == {SOFTMAX, RMSNORM}
+
+
+def test_where_nothing_was_promoted_demote_makes_no_folder(mylab):
+    assert promote.demote(WEEK.exercises, mylab=mylab) == []
+    assert not mylab.exists()
+
+
 @pytest.mark.slow(seconds=7)
 def test_the_bill_of_materials_says_what_the_library_itself_runs_on(tmp_path):
     """Through the command, in a fresh process, with a promoted part of the real course."""
