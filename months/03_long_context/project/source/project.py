@@ -205,7 +205,7 @@ print(f"your load_place: {mine.tokens:,} tokens in chunks, {len(mine.pending)} w
 # ## Read the plays
 #
 # Eight of Shakespeare's plays, with 16 pairs planted anywhere. The figure grows while the reader reads: tokens per second, and the memory that the whole
-# process takes. Neither should depend on how much has been read. The speed wavers with what else the machine does, and drawing the figure takes a few MiB itself.
+# process takes. Neither should depend on how much has been read. The speed wavers with what else the machine does, and the memory by a few MiB, for the figure is drawn in the same process.
 
 # %% id="plant"
 pairs = draw_pairs(16, seed=2026)
@@ -215,12 +215,17 @@ print(f"{planted_plays.stat().st_size:,} bytes;", ", ".join(statement(*pair) for
 
 # %% id="live"
 class Live:
-    """A figure that is drawn anew every second or so, while something is read."""
+    """A figure that is drawn anew every second or so, while something is read. It stays the same figure: new ones would need more and more memory."""
 
     def __init__(self):
+        self.figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
+        (self.speed,), (self.memory,) = left.plot([], []), right.plot([], [], color="tab:red")
+        left.set(xlabel="tokens read, in millions", ylabel="1,000 tokens per second", title="Speed")
+        right.set(xlabel="tokens read, in millions", ylabel="MiB, the whole process", title="Memory")
+        plt.close(self.figure)
+        self.handle = display(self.figure, display_id=True)
         self.begin, self.shown = clock.perf_counter(), 0.0
         self.rows = [(0, 0.0, psutil.Process().memory_info().rss / megabyte)]
-        self.handle = display(display_id=True)
 
     def __call__(self, at):
         now = clock.perf_counter() - self.begin
@@ -231,13 +236,11 @@ class Live:
 
     def draw(self):
         tokens, seconds, memory = np.array(self.rows).T
-        figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3), layout="constrained")
-        left.plot(tokens[1:] / 1e6, np.diff(tokens) / np.diff(seconds) / 1e3)
-        left.set(xlabel="tokens read, in millions", ylabel="1,000 tokens per second", title="Speed", ylim=(0, None))
-        right.plot(tokens / 1e6, memory, color="tab:red")
-        right.set(xlabel="tokens read, in millions", ylabel="MiB, the whole process", title="Memory", ylim=(0, 1.3 * memory.max()))
-        self.handle.update(figure)
-        plt.close(figure)
+        self.speed.set_data(tokens[1:] / 1e6, np.diff(tokens) / np.diff(seconds) / 1e3)
+        self.memory.set_data(tokens / 1e6, memory)
+        for line in (self.speed, self.memory):
+            line.axes.set(xlim=(0, tokens[-1] / 1e6), ylim=(0, 1.3 * line.get_ydata().max()))
+        self.handle.update(self.figure)
 
 # %% id="read"
 reader, live = LongReader.load(), Live()
