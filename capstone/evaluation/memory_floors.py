@@ -35,7 +35,11 @@ class Asking:
     """An encoder of questions whose vectors are kept."""
 
     def __init__(self, vectors: Vectors):
-        self.query, self.dim = vectors.questions, vectors.encoder.dim
+        self.vectors, self.dim = vectors, vectors.encoder.dim
+
+    def ask(self, question: str, depth: int) -> tuple[np.ndarray, None]:
+        """The vector alone: nothing is read here."""
+        return self.vectors.questions([question])[0], None
 
 
 @contextmanager
@@ -71,13 +75,29 @@ def rank_all(seen: Seen, encoder: Vectors, found: Sequence[list[int]]) -> list[R
     return [{**floors, "assistant": of} for floors, of in zip(ranked, found, strict=True)]
 
 
+class Lifted(Recall):
+    """Recalls with what is given instead of what a state says, where a state would be asked; `asked` says whether one would."""
+
+    given: np.ndarray | float = 0.0
+    asked = False
+
+    def _lift(self, *_) -> np.ndarray | float:
+        self.asked = True
+        return self.given
+
+
 def recalled_all(seen: Seen, encoder: Vectors) -> list[list[int]]:
-    """What the assistant's memory answers to every question of a talk at its place: turns of the talk, best first."""
-    found: list[list[int]] = [[] for _ in seen.talk.asked]
+    """What the assistant's memory, without a state, answers to every question of a talk at its place: turns of the talk, best first."""
+    return lifted_all(seen, encoder, [[0.0] * len(seen.talk.asked)])[0]
+
+
+def lifted_all(seen: Seen, encoder: Vectors, lifts: Sequence[Sequence[np.ndarray | float]]) -> list[list[list[int]]]:
+    """The same with each of `lifts`: for every question what is added to the scores of the turns before it, where it leans on others."""
+    found: list[list[list[int]]] = [[[] for _ in seen.talk.asked] for _ in lifts]
     vectors = np.split(seen.pieces, np.flatnonzero(np.diff(seen.of_turn)) + 1)
     with told(seen, 0) as (store, names):
-        recall, numbers = Recall(store, Asking(encoder)), []
-        for number in sorted(range(len(found)), key=lambda number: seen.talk.asked[number].place):
+        recall, numbers = Lifted(store, Asking(encoder)), []
+        for number in sorted(range(len(seen.talk.asked)), key=lambda number: seen.talk.asked[number].place):
             one, start = seen.talk.asked[number], len(numbers)
             numbers += tell(store, seen, names, start, one.place)
             new = range(start, one.place)
@@ -88,8 +108,12 @@ def recalled_all(seen: Seen, encoder: Vectors) -> list[list[int]]:
             present, now = names[one.session] if one.session < len(names) else None, seen.talk.now(one)
             times = [(seen.talk.said[turn].created, numbers[turn]) for turn in new]
             store.database.connection.executemany("UPDATE messages SET created = ? WHERE id = ?", times)
-            hits = recall("user", one.question, DEPTH, conversation=present, now=now)
-            found[number] = [place[hit.turn.id] for hit in hits]
+            recall.asked = False
+            for ranking, of in zip(found, lifts, strict=True):
+                if ranking is found[0] or recall.asked:
+                    recall.given = of[number]
+                    hits = recall("user", one.question, DEPTH, conversation=present, now=now)
+                ranking[number] = [place[hit.turn.id] for hit in hits]
     return found
 
 

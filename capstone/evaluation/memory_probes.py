@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from capstone.evaluation.memory_talk import KINDS, LANGUAGES, Entity, Said, tell, world
+from capstone.evaluation.memory_talk import KINDS, LANGUAGES, MIXED, Entity, Said, tell, world
 
 DISTANCES = {"1–3": (1, 2, 3), "10": (10,), "50": (50,), "200": (200,)}
 FOLLOWS = (*KINDS, "same", "before", "option")
@@ -172,7 +172,7 @@ class Talk:
 def training(split: str, seeds: Sequence[int], each: int = 48) -> Iterator[Talk]:
     """Talks with `each` questions at random places, follow-ups at whatever distance they have there."""
     for seed in seeds:
-        chance = random.Random(f"asked {split} {seed}")
+        chance = random.Random(f"asked {split.removesuffix(MIXED)} {seed}")
         stretches = tuple(chance.randint(4, 110) for _ in range(5))
         said, asked = tell(split, seed, 200, stretches), []
         while len(asked) < each:

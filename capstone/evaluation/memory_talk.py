@@ -17,6 +17,7 @@ from typing import Any
 WORLDS = Path(__file__).with_name("talk")
 RESTS = {"train": 0, "valid": 1, "test": 2}  # what is left of a world's numbers after division by three; the training worlds draw the same
 SPLITS = (*sorted(path.stem for path in WORLDS.glob("train*.toml")), "valid", "test")
+MIXED = "+"
 KINDS = ("person", "thing", "event")
 LANGUAGES = ("en", "vi")
 MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
@@ -55,10 +56,23 @@ class Said:
 
 @cache
 def world(split: str) -> dict[str, Any]:
-    """One of the worlds. Raises ValueError where there is no such split."""
-    if split not in SPLITS:
-        raise ValueError(f"split is {split!r}: choose one of {', '.join(SPLITS)}")
-    return tomllib.loads((WORLDS / f"{split}.toml").read_text("utf-8"))
+    """One of the worlds; `train2+` is train2 with the matters and the small talk of all training worlds, so that no word for a matter goes
+    with one way of speaking. Raises ValueError where there is no such split."""
+    name = split.removesuffix(MIXED)
+    if name not in SPLITS or (split != name and not name.startswith("train")):
+        raise ValueError(f"split is {split!r}: choose one of {', '.join(SPLITS)}, of those for training with or without a {MIXED}")
+    made = tomllib.loads((WORLDS / f"{name}.toml").read_text("utf-8"))
+    if split != name:
+        every = [world(other) for other in SPLITS if other.startswith("train")]
+        for kind in KINDS:
+            made[kind]["nouns"] = [noun for other in every for noun in other[kind]["nouns"]]
+        for part in ("names", "places", "brands"):
+            made[part] = [one for other in every for one in other[part]]
+        made["general"]["words"] = [word for other in every for word in other["general"]["words"]]
+        general = tomllib.loads((WORLDS / "smalltalk.toml").read_text("utf-8"))
+        for language in LANGUAGES:
+            made["general"]["talk"][language] = general[language] + [one for of in every for one in of["general"]["talk"][language]]
+    return made
 
 
 class Teller:
@@ -66,7 +80,7 @@ class Teller:
 
     def __init__(self, split: str, seed: int, turns: int, stretches: tuple[int, ...]):
         self.split, self.world, self.turns = split, world(split), turns
-        self.chance = random.Random(f"{split} {seed}")
+        self.chance = random.Random(f"{split.removesuffix(MIXED)} {seed}")
         self.stretches = list(stretches)
         self.said: list[Said] = []
         self.quiet: dict[str, int] = {}  # kind → the turn before which it is not touched again
@@ -126,7 +140,7 @@ class Teller:
 
     def _number(self, low: int, high: int) -> int:
         """A number that is drawn for training, for validation, or for the test, never for two of them."""
-        rest = RESTS[self.split.rstrip("0123456789")]
+        rest = RESTS[self.split.rstrip(f"0123456789{MIXED}")]
         return self.chance.choice([n for n in range(low, high + 1) if n % 3 == rest])
 
     # ---------------------------------------------------------------- what is said

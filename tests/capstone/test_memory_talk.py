@@ -160,3 +160,19 @@ def test_shares_and_their_intervals_are_right(talks: list[Talk]):
     follows = hits(talks, right, 1)
     assert len(follows["follow"]) == sum(len(follows[f"follow {name}"]) for name in DISTANCES)
     assert table(talks, right)["plain"]["low"] == pytest.approx(60 / (60 + 1.96**2), abs=1e-5)  # Wilson 1927, for all of 60
+
+
+@pytest.mark.parametrize("split", [split for split in SPLITS if split.startswith("train")])
+def test_a_mixed_world_speaks_its_own_way_of_every_training_worlds_matters_and_of_nothing_held_out(split: str):
+    mixed = world(f"{split}+")
+    for held in ("valid", "test"):
+        assert strings(mixed) & strings(world(held)) == set()
+    for other in (name for name in SPLITS if name.startswith("train")):
+        assert strings(world(other)["person"]["nouns"]) <= strings(mixed["person"]["nouns"])
+    assert mixed["person"]["facts"] == world(split)["person"]["facts"]
+
+
+@pytest.mark.parametrize("split", ["test+", "valid+", "train99+"])
+def test_what_is_held_out_is_not_mixed(split: str):
+    with pytest.raises(ValueError, match="split is"):
+        world(split)

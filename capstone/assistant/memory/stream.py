@@ -7,8 +7,8 @@ turn's vector, and a step `dt` says for each turn how far a head lets go of what
 
 That is Mamba's recurrence with one state for each channel and A = -1, discretised by zero-order hold (2312.00752, theorem 1), the vector
 shared by all heads, with relu steps (`hybridlab.ssm.mamba_config`): a turn that is none of a head's matter changes nothing of what it
-keeps, however many come. A head fires at one kind of matter (a person, a thing, an event, a question, an option), so what it holds is the last
-turn of that kind; the question chooses among the heads (`StreamReader.refer`), and turns that agree with what it chose are lifted
+keeps, however many come. A head fires at one kind of matter (a person, a thing, an event, a question, an option), so what it holds is the
+last turn of that kind; the question chooses among the heads (`StreamReader.refer`), and turns that agree with what it chose are lifted
 (`StreamReader.lift`). Vectors go in and come out as they are: a name that was never trained on is carried as itself.
 
 All vectors are E5's without the mean of their language (`assistant.memory.meaning`).

@@ -1,0 +1,196 @@
+"""What reads the stream of turns is the state space model that it says, keeps what it should for as long as it should, learns, and is
+compared with controls that see what they should and no more."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from assistant.memory.stream import KINDS, MARKS, Shape, StreamReader, mark
+from hybridlab.ssm.discretize import discretize
+
+from capstone.evaluation.memory_controls import NAMES, WINDOW, mixer
+from capstone.evaluation.memory_follow import difference
+from capstone.evaluation.memory_lessons import lesson
+from capstone.evaluation.memory_probes import training
+from capstone.evaluation.memory_train import new_reader, train
+from capstone.evaluation.memory_vectors import Vectors, seen
+from tests.capstone.test_memory_exam import Encoder
+
+pytestmark = pytest.mark.slow(seconds=2)
+SMALL = Shape(dim=24, heads=6, seen=16, heard=12, rank=4)
+
+
+@pytest.fixture
+def reader() -> StreamReader:
+    """With weights of a size at which heads fire here and there."""
+    torch.manual_seed(0)
+    made = StreamReader(SMALL).eval()
+    for part in (made.mixer.step, made.mixer.choose, made.matter.on):
+        torch.nn.init.normal_(part.weight, std=0.7)
+    return made
+
+
+def stream(n: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    chance = torch.Generator().manual_seed(seed)
+    vectors = torch.nn.functional.normalize(torch.randn(n, SMALL.dim, generator=chance), dim=-1)
+    return vectors, torch.rand(n, MARKS, generator=chance).round()
+
+
+@torch.no_grad()
+def test_a_state_carried_over_any_split_is_the_state_of_the_whole_to_the_last_bit(reader):
+    vectors, marks = stream(300)
+    whole = reader.read(vectors, marks)
+    for pieces in ([1] * 300, [7, 113, 180], [299, 1]):
+        state = None
+        for v, m in zip(vectors.split(pieces), marks.split(pieces), strict=True):
+            state = reader.read(v, m, state)
+        assert torch.equal(state, whole)
+
+
+@torch.no_grad()
+def test_the_state_is_of_one_size_however_much_was_read(reader):
+    sizes = {reader.read(*stream(n)).numpy().tobytes().__len__() for n in (1, 30, 500)}
+    assert sizes == {SMALL.heads * SMALL.dim * 4} == {reader.begin().numpy().tobytes().__len__()}
+
+
+@torch.no_grad()
+def test_a_step_is_the_zero_order_hold_of_a_system_that_forgets(reader):
+    """x' = -x + u, discretised by the library's own `discretize` with each head's step."""
+    vectors, marks = stream(2)
+    before = reader.read(vectors[:1], marks[:1])
+    after = reader.read(vectors[1:], marks[1:], before)
+    steps = reader.mixer.kinds(vectors[1], marks[1]).relu()
+    assert 0 < (steps > 0).sum() < SMALL.heads
+    for head, dt in enumerate(steps.tolist()):
+        if dt == 0:
+            assert torch.equal(after[head], before[head])
+        else:
+            a_bar, b_bar = discretize(-torch.ones(1, 1), torch.ones(1), dt)
+            torch.testing.assert_close(after[head], a_bar[0, 0] * before[head] + b_bar[0] * vectors[1])
+
+
+@torch.no_grad()
+def test_the_sum_over_the_turns_that_training_uses_is_the_recurrence(reader):
+    vectors, marks = stream(120)
+    questions, places = stream(5, seed=2)[0], torch.tensor([1, 17, 60, 119, 120])
+    heard = reader.heard(questions)
+    at, _, _ = reader.mixer.at(vectors, marks, heard, places)
+    for row, place, one in zip(at, places.tolist(), heard, strict=True):
+        torch.testing.assert_close(row, reader.mixer.of(one, reader.read(vectors[:place], marks[:place])), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_what_a_head_is_for_is_kept_until_the_next_of_its_kind_comes(reader):
+    """A head that fires at turns of one mark keeps such a turn bit for bit through 5,000 others."""
+    for part in (reader.mixer.see, reader.mixer.step):
+        part.weight.zero_()
+        part.bias.zero_()
+    reader.mixer.see.weight[0, SMALL.dim + 1] = 20.0
+    reader.mixer.step.weight[0, 0], reader.mixer.step.bias[0] = 10.0, -40.0
+    vectors, _ = stream(5_001)
+    marks = torch.zeros(5_001, MARKS)
+    marks[0, 1] = 1.0
+    state = reader.read(vectors, marks)
+    assert torch.equal(state[0], vectors[0])
+    other = reader.read(vectors[7:8], marks[:1], state)
+    assert torch.equal(other[0], vectors[7])
+
+
+@torch.no_grad()
+def test_what_turns_gain_is_the_same_read_turn_by_turn_and_in_training(reader, tmp_path: Path):
+    vectors, marks = stream(40)
+    of_piece = torch.repeat_interleave(torch.arange(40), torch.tensor([1, 3] * 20))
+    pieces = stream(80, seed=3)[0]
+    pieces[of_piece.diff(prepend=torch.tensor([-1])) > 0] = vectors
+    question = stream(1, seed=4)[0]
+    heard = reader.heard(question)
+    referred, _, _ = reader.mixer.at(vectors, marks, heard, torch.tensor([40]))
+    base, others = reader.weights(heard)
+    trained = (reader.agreement(referred, pieces, of_piece, torch.arange(40, 0, -1)[None])[0] @ others[0]) / base[0]
+    torch.testing.assert_close(reader.lift(question[0], reader.read(vectors, marks), pieces, of_piece), trained, atol=1e-4, rtol=1e-4)
+
+
+def test_a_mark_says_who_speaks_whether_it_only_asks_and_whether_a_session_begins():
+    assert mark("user", "Where is my bicycle?", True).tolist() == [1, 1, 1]
+    assert mark("assistant", "It is in the shed.", False).tolist() == [0, 0, 0]
+
+
+# --- controls -------------------------------------------------------------------------------------------------------
+
+
+def test_readers_have_as_many_parameters_whatever_they_mix_with():
+    counts = [sum(p.numel() for p in StreamReader(Shape(), mixer(name, Shape(), torch.eye(384))).parameters()) for name in NAMES]
+    assert max(counts) / min(counts) <= 1.02
+
+
+@pytest.mark.parametrize(("name", "seen"), [("none", 0), ("window", WINDOW), ("attention", 40), ("gru", 40), ("mamba", 40)])
+def test_a_control_sees_the_turns_that_it_should_and_none_after_the_question(name: str, seen: int):
+    torch.manual_seed(0)
+    made = mixer(name, Shape(dim=64), torch.randn(100, 64)).eval()
+    with torch.no_grad():
+        made.step.bias.fill_(0.05)  # no head of the Mamba's is closed
+    vectors = torch.nn.functional.normalize(torch.randn(60, 64), dim=-1).requires_grad_()
+    marks, heard = torch.zeros(60, MARKS), torch.randn(1, Shape().heard)
+    at, _, _ = made.at(vectors, marks, heard, torch.tensor([40]))
+    if seen:
+        at.sum().backward()
+        assert vectors.grad.abs().sum(-1).nonzero()[:, 0].tolist() == list(range(40 - seen, 40))
+    else:
+        assert not at.any()
+
+
+def test_an_unknown_control_is_named():
+    with pytest.raises(ValueError, match="lstm"):
+        mixer("lstm", Shape(), torch.eye(384))
+
+
+# --- learning -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lessons(tmp_path_factory) -> list[list]:
+    vectors = Vectors(Encoder(), tmp_path_factory.mktemp("vectors"))
+    return [[lesson(one) for one in seen(training(split, [0], 60), vectors)] for split in ("train2", "train3+")]
+
+
+def test_a_lesson_asks_what_the_talk_can_answer(lessons):
+    talk = next(training("train2", [0], 60))
+    of = lessons[0][0]
+    assert len(of.turns) == len(talk.said) == len(of.kinds)
+    assert len(of.questions) > 10
+    for one in of.questions:
+        said = talk.said[: one.asked.place]
+        assert set(one.answers.tolist()) >= set(one.asked.answers) - set(one.asks.nonzero()[:, 0].tolist())
+        assert not one.asks[one.answers].any()
+        assert one.asked.referent in one.referents.tolist()
+        assert {said[turn].entity.id for turn in one.referents.tolist()} == {said[one.asked.referent].entity.id}
+    fired = [KINDS[k] for k in of.kinds[0].nonzero()[:, 0].tolist()]
+    assert fired == ([talk.said[0].entity.kind] if talk.said[0].entity else [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_learns(name: str, lessons, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("capstone.evaluation.memory_train.WARM", 30)
+    losses: list[float] = []
+    dim = lessons[0][0].turns.shape[1]
+    reader = new_reader(name, [one for of in lessons for one in of], 0, Shape(dim=dim, rank=8))
+    train(reader, lessons, 25, 3e-3, 0, lambda step, loss: losses.append(loss))
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    assert all(map(math.isfinite, losses))
+    assert not reader.training
+    again = new_reader(name, [one for of in lessons for one in of], 0, Shape(dim=dim, rank=8))
+    repeated: list[float] = []
+    train(again, lessons, 3, 3e-3, 0, lambda step, loss: repeated.append(loss))
+    assert repeated[0] == losses[0]
+
+
+def test_a_difference_counts_seeds_and_talks():
+    right = [[torch.tensor([1.0, 1, 0, 1]).numpy(), torch.tensor([1.0, 0]).numpy()]]
+    wrong = [[torch.zeros(4).numpy(), torch.zeros(2).numpy()]] * 3
+    of = difference(right, wrong)
+    assert of["difference"] == pytest.approx(4 / 6)
+    assert of["low"] == pytest.approx(0.5)
+    assert of["high"] == pytest.approx(0.75)
