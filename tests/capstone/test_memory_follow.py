@@ -178,7 +178,8 @@ def test_training_learns(name: str, lessons, monkeypatch: pytest.MonkeyPatch):
     dim = lessons[0][0].turns.shape[1]
     reader = new_reader(name, [one for of in lessons for one in of], 0, Shape(dim=dim, rank=8))
     train(reader, lessons, 25, 3e-3, 0, lambda step, loss: losses.append(loss))
-    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    left = 0.9 if name == "none" else 0.8  # what a question refers to can't be learned without context: that part of the loss stays
+    assert sum(losses[-5:]) < left * sum(losses[:5])
     assert all(map(math.isfinite, losses))
     assert not reader.training
     again = new_reader(name, [one for of in lessons for one in of], 0, Shape(dim=dim, rank=8))
