@@ -199,7 +199,10 @@ class Orchestrator:
             return from_memory(self.memory, self.store, owner, whole, cue, conversation=conversation, before=before)
 
         def written() -> tuple[Citation, ...]:
-            return self._from_documents(owner, self._referred(owner, whole, place) if documents is None else whole, documents)
+            citations = self._from_documents(owner, whole, documents)
+            if not citations and documents is None and (put := self._referred(owner, whole, place)) != whole:
+                citations = self._from_documents(owner, put, documents)
+            return citations
 
         for source in (said, written) if cue else (written, said):
             if citations := source():
@@ -209,7 +212,7 @@ class Orchestrator:
         return (), say("noted" if place and tells(asked) else self._why_nothing(owner), language_of(whole))
 
     def _referred(self, owner: str, question: str, place: Place | None) -> str:
-        """A question that leans, and has nothing to lean on in its conversation, put into what memory says that it refers to."""
+        """A question that leans, and found nothing by itself, put into what memory says that it refers to."""
         if not (leans(question) and is_question(question)):
             return question
         turn = self.memory.recall.referent(owner, question, before=place.question if place else None)

@@ -1,6 +1,6 @@
 """Trains what reads the stream of turns: five invented worlds to learn from, a sixth to choose on. Two minutes of one core each.
 
-    python -m capstone.evaluation.memory_train mamba gru     # three seeds of each; memory_follow.py tests them and keeps the best
+    python -m capstone.evaluation.memory_train mamba gru     # three seeds of each, for memory_follow.py; the first Mamba is the assistant's
 
 A warm start teaches single turns and questions their kinds, and turns of one matter to be alike; then a reader learns from whole talks that
 the turns that answer a question come first (cross entropy), and that what it refers to is nearest to what it has read out. For "And before
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from assistant.memory.learned import WEIGHTS, save
 from assistant.memory.stream import KINDS, Shape, StreamReader
 from hybridlab.data.cache import cache_dir
 from hybridlab.rag.embed import E5
@@ -173,6 +174,8 @@ def main() -> None:
             reader = train(new_reader(name, [one for of in lessons for one in of], seed), lessons, STEPS, RATE, seed)
             kept(name, seed).parent.mkdir(parents=True, exist_ok=True)
             torch.save(reader.state_dict(), kept(name, seed))
+            if (name, seed) == ("mamba", SEEDS[0]):
+                save(WEIGHTS, reader)
             print(f"{name} {seed}: {sum(p.numel() for p in reader.parameters())} parameters")
 
 

@@ -153,7 +153,9 @@ def reading(serve, monkeypatch: pytest.MonkeyPatch) -> Callable:
 
 
 @pytest.mark.slow(seconds=5)
-def test_a_question_that_has_nothing_to_lean_on_is_put_into_what_memory_says_that_it_refers_to(reading):
+def test_a_question_that_has_nothing_to_lean_on_is_put_into_what_memory_says_that_it_refers_to(reading, monkeypatch):
+    known = ("leave", "days", "train")
+    monkeypatch.setattr("assistant.orchestrator.is_evidence", lambda question, *_: any(word in question for word in known))
     running, looked = reading(reading.reader)
     document = running.upload()
     with running.client() as client:
@@ -161,10 +163,13 @@ def test_a_question_that_has_nothing_to_lean_on_is_put_into_what_memory_says_tha
         ask(client, "The train was late today.", begin(client))
         assert running.service.memory.wait(20)
         looked.clear()
-        answer = ask(client, "And how many days?", begin(client))
-        assert looked == ["I want to know about paid leave. and how many days?"]
+        answer = ask(client, "And how many?", begin(client))
+        assert looked == ["And how many?", "I want to know about paid leave. and how many?"]
         assert answer["citations"][0]["document_id"] == document
-        assert running.engine.requests[-1].messages[-1].content.endswith("And how many days?")  # the model reads what was asked
+        assert running.engine.requests[-1].messages[-1].content.endswith("And how many?")  # the model reads what was asked
+        looked.clear()
+        ask(client, "And how many days?", begin(client))
+        assert looked == ["And how many days?"]  # finds evidence as it stands
         talk = begin(client)
         looked.clear()
         ask(client, "Is travel by train paid in full?", talk)

@@ -142,3 +142,12 @@ def test_without_weights_the_assistant_starts_says_why_and_remembers(serve, tmp_
         assert running.service.memory.wait(20)
         found = client.post("/v1/memories/search", json={"query": "And my sister?"}).json()["data"]
     assert found[0]["content"] == "My sister is called Lan."
+
+
+def test_the_weights_that_are_delivered_are_whole_and_of_the_size_that_their_card_states() -> None:
+    learned, why = room.reader_for(384)
+    assert learned is not None, why
+    card = room.WEIGHTS.with_suffix(".md").read_text("utf-8")
+    assert f"{sum(p.numel() for p in learned.reader.parameters()):,} numbers" in card
+    assert f"{learned.reader.begin().nbytes:,} bytes" in card
+    assert f"{round(room.WEIGHTS.stat().st_size / 1e3)} KB" in card
