@@ -40,6 +40,7 @@ class Service:
     rates: RateLimit
     local_key: str
     desk: Desk
+    no_reader: str  # why turns are not read into a state; empty where they are
 
     async def aclose(self) -> None:
         self.knowledge.close()
@@ -73,7 +74,7 @@ def open_service(settings: Settings, engine: Queued | None = None, encoder: Any 
     memory.start()
     orchestrator = Orchestrator(engine, knowledge, memory, store, settings)
     rates = RateLimit(settings.requests_per_minute)
-    return Service(settings, store, engine, knowledge, memory, orchestrator, rates, local_key(store, settings), Desk())
+    return Service(settings, store, engine, knowledge, memory, orchestrator, rates, local_key(store, settings), Desk(), why)
 
 
 def local_key(store: Store, settings: Settings) -> str:

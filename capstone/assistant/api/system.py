@@ -16,7 +16,6 @@ from assistant.api.access import Owner
 from assistant.api.errors import MEANINGS, ErrorAnswer, Refusal, documented
 from assistant.api.metrics import JOBS, MEMORY_BYTES, MEMORY_STATES, MEMORY_TURNS, MEMORY_USERS, RUNNING, STATE_BYTES, WAITING
 from assistant.api.service import Service, service
-from assistant.memory.learned import reader_for
 
 router = APIRouter(tags=["system"])
 Room = Annotated[Service, Depends(service)]
@@ -120,7 +119,7 @@ def system(owner: Owner, room: Room) -> Any:
 def memory_reader(room: Service) -> dict[str, Any]:
     states = room.memory.states
     if states is None:
-        return {"model": "", "parameters": 0, "state_bytes": 0, "why": reader_for(room.memory.encoder.dim)[1]}
+        return {"model": "", "parameters": 0, "state_bytes": 0, "why": room.no_reader}
     return {"model": states.name, "parameters": states.parameters, "state_bytes": states.bytes, "why": ""}
 
 
