@@ -203,6 +203,15 @@ def test_nothing_is_read_beyond_a_question_whose_answer_is_being_written(store: 
     assert follow(of) == without(set(), tmp_path)
 
 
+def test_what_was_read_before_a_deleted_question_stays_read(store: Store):
+    """Its answer was being written: the older answer before it is not its question."""
+    turns, of = talk(store, SAID), states(store)
+    store.conversations.finish("mai", turns[9], "", [], False)
+    store.turns.delete("mai", turns[8])
+    follow(of)
+    assert store.states.of("mai", of.name).through == turns[7]
+
+
 def test_an_answer_that_never_came_holds_nothing_up(store: Store, tmp_path: Path):
     turns, of = talk(store, SAID), states(store)
     store.conversations.finish("mai", turns[9], "", [], False)

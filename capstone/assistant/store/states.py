@@ -53,7 +53,10 @@ class States:
         yet, and before the first question whose answer is being written."""
         # (CROSS: SQLite looks for the few such messages first, of whomever, and not through all of the owner's.)
         mine = "FROM messages CROSS JOIN conversations ON conversations.id = conversation WHERE owner = ?"
-        asked = "SELECT max(id) FROM messages AS asked WHERE asked.conversation = messages.conversation AND asked.id < messages.id"
+        asked = (  # the message before, which is an older answer where the question was deleted
+            "SELECT CASE asked.role WHEN 'user' THEN asked.id END FROM messages AS asked "
+            "WHERE asked.conversation = messages.conversation AND asked.id < messages.id ORDER BY asked.id DESC LIMIT 1"
+        )
         first = self.database.connection.execute(
             f"SELECT min(turn) FROM (SELECT messages.id AS turn {mine} AND embedding IS NULL AND complete AND content != '' UNION ALL "
             f"SELECT coalesce(({asked}), messages.id) {mine} AND NOT complete AND content = '' AND messages.created > ?)",
