@@ -1,4 +1,4 @@
-"""Trains what reads the stream of turns: five invented worlds to learn from, a sixth to choose on. Two minutes of one core each.
+"""Trains what reads the stream of turns: five invented worlds to learn from, a sixth to choose on. Half a minute of one core each.
 
     python -m capstone.evaluation.memory_train mamba gru     # three seeds of each, for memory_follow.py; the first Mamba is the assistant's
 

@@ -3,19 +3,20 @@ compared with controls that see what they should and no more."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from assistant.memory.stream import KINDS, MARKS, Shape, StreamReader, mark
+from assistant.cues import is_question
+from assistant.memory.stream import ITSELF, KINDS, MARKS, STEEP, Shape, StreamReader, mark
 from hybridlab.ssm.discretize import discretize
 
 from capstone.evaluation.memory_controls import NAMES, WINDOW, mixer
 from capstone.evaluation.memory_follow import difference
-from capstone.evaluation.memory_lessons import lesson
+from capstone.evaluation.memory_lessons import Lesson, lesson
 from capstone.evaluation.memory_probes import training
-from capstone.evaluation.memory_train import new_reader, train
+from capstone.evaluation.memory_train import new_reader, scores, train
 from capstone.evaluation.memory_vectors import Vectors, seen
 from tests.capstone.test_memory_exam import Encoder
 
@@ -89,7 +90,7 @@ def test_what_a_head_is_for_is_kept_until_the_next_of_its_kind_comes(reader):
         part.weight.zero_()
         part.bias.zero_()
     reader.mixer.see.weight[0, SMALL.dim + 1] = 20.0
-    reader.mixer.step.weight[0, 0], reader.mixer.step.bias[0] = 10.0, -40.0
+    reader.mixer.step.weight[0, 0], reader.mixer.step.bias[0] = 10.0, -4.0
     vectors, _ = stream(5_001)
     marks = torch.zeros(5_001, MARKS)
     marks[0, 1] = 1.0
@@ -111,6 +112,23 @@ def test_what_turns_gain_is_the_same_read_turn_by_turn_and_in_training(reader, t
     base, others = reader.weights(heard)
     trained = (reader.agreement(referred, pieces, of_piece, torch.arange(40, 0, -1)[None])[0] @ others[0]) / base[0]
     torch.testing.assert_close(reader.lift(question[0], reader.read(vectors, marks), pieces, of_piece), trained, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_turn_agrees_with_what_is_referred_to_by_its_nearest_piece(reader):
+    """`agreement` beside a loop over the turns."""
+    of_piece = torch.repeat_interleave(torch.arange(40), torch.tensor([1, 3] * 20))
+    pieces, referred = stream(80, seed=3)[0], stream(1, seed=5)[0] * 0.7
+    pieces[50] = referred[0] / referred[0].norm()  # so near that it is the very turn
+    found = reader.agreement(referred, pieces, of_piece, torch.arange(40, 0, -1)[None])[0]
+    for turn, row in enumerate(found):
+        own = pieces[of_piece == turn]
+        matter = max(reader.matter(referred[0]) @ reader.matter(piece) for piece in own)
+        saying = max(reader.saying(referred[0]) @ reader.saying(piece) for piece in own)
+        whole = max(torch.cosine_similarity(referred[0], piece, dim=0) for piece in own)
+        itself = torch.sigmoid((whole - ITSELF) / STEEP)
+        torch.testing.assert_close(row, torch.stack([matter, saying, whole, -torch.tensor(41.0 - turn).log(), itself]))
+    assert found[of_piece[50], -1] > 0.99
 
 
 def test_a_mark_says_who_speaks_whether_it_only_asks_and_whether_a_session_begins():
@@ -156,42 +174,94 @@ def lessons(tmp_path_factory) -> list[list]:
     return [[lesson(one) for one in seen(training(split, [0], 60), vectors)] for split in ("train2", "train3+")]
 
 
-def test_a_lesson_asks_what_the_talk_can_answer(lessons):
-    talk = next(training("train2", [0], 60))
-    of = lessons[0][0]
-    assert len(of.turns) == len(talk.said) == len(of.kinds)
-    assert len(of.questions) > 10
+@pytest.mark.parametrize(("split", "place", "asking"), [("train2", 0, 0), ("train3+", 1, 1)])
+def test_a_lesson_asks_what_the_talk_can_answer(lessons, split: str, place: int, asking: int):
+    """`asking`: follow-ups whose answer looks like a question ("When the accountant is ill, …"). The assistant puts such turns last: they
+    are left out."""
+    talk, of = next(training(split, [0], 60)), lessons[place][0]
+    assert len(of.turns) == len(talk.said)
+    asked = [one for one in talk.asked if one.ability == "follow"]
+    told = [one for one in asked if not all(is_question(talk.said[turn].text) for turn in one.answers)]
+    assert [one.asked for one in of.questions] == told
+    assert len(told) == len(asked) - asking > 10
     for one in of.questions:
         said = talk.said[: one.asked.place]
-        assert set(one.answers.tolist()) >= set(one.asked.answers) - set(one.asks.nonzero()[:, 0].tolist())
-        assert not one.asks[one.answers].any()
+        asks = set(one.asks.nonzero()[:, 0].tolist())
+        assert set(one.answers.tolist()) >= set(one.asked.answers) - asks
+        assert not asks & set(one.answers.tolist())
         assert one.asked.referent in one.referents.tolist()
         assert {said[turn].entity.id for turn in one.referents.tolist()} == {said[one.asked.referent].entity.id}
-    fired = [KINDS[k] for k in of.kinds[0].nonzero()[:, 0].tolist()]
-    assert fired == ([talk.said[0].entity.kind] if talk.said[0].entity else [])
+    for said, kinds in zip(talk.said, of.kinds, strict=True):
+        about, does = {said.entity.kind} if said.entity else set(), {said.event}
+        assert {KINDS[k] for k in kinds.nonzero()[:, 0].tolist()} == about & {"person", "thing", "event"} | does & {"question", "option"}
+
+
+@torch.no_grad()
+def left(reader: StreamReader, lessons: list[Lesson]) -> tuple[float, float, float]:
+    """What is left to learn, as cross entropies without noise: which turns answer, which are about what is referred to, their kinds."""
+    training = reader.training
+    reader.eval()
+    losses = []
+    for one in lessons:
+        answering, referring, kinds, _ = scores(reader, one, range(len(one.questions)))
+        right = [(x.answers, x.referents) for x in one.questions]
+        losses.append((
+            -sum(row.log_softmax(0)[of].logsumexp(0) for row, (of, _) in zip(3 * answering, right, strict=True)) / len(right),
+            -sum(row.log_softmax(0)[of].logsumexp(0) for row, (_, of) in zip(7 * referring, right, strict=True)) / len(right),
+            torch.nn.functional.binary_cross_entropy_with_logits(kinds[:, : len(KINDS)], one.kinds),
+        ))  # fmt: skip
+    reader.train(training)
+    return tuple(float(sum(of)) / len(lessons) for of in zip(*losses, strict=True))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_training_learns(name: str, lessons, monkeypatch: pytest.MonkeyPatch):
+def test_training_learns_what_answers_and_with_context_what_is_referred_to(name: str, lessons, monkeypatch: pytest.MonkeyPatch):
+    """The warm start teaches kinds, then whole talks the rest. With three seeds, .19 to .24 of kinds is left after the warm start; then
+    of answers .74 where nothing is seen and .10 to .65 where turns are, and of what is referred to .09 to .59, or all of it."""
     monkeypatch.setattr("capstone.evaluation.memory_train.WARM", 30)
-    losses: list[float] = []
-    dim = lessons[0][0].turns.shape[1]
-    reader = new_reader(name, [one for of in lessons for one in of], 0, Shape(dim=dim, rank=8))
-    train(reader, lessons, 25, 3e-3, 0, lambda step, loss: losses.append(loss))
-    left = 0.9 if name == "none" else 0.8  # what a question refers to can't be learned without context: that part of the loss stays
-    assert sum(losses[-5:]) < left * sum(losses[:5])
-    assert all(map(math.isfinite, losses))
+    flat = [one for of in lessons for one in of]
+
+    def new() -> StreamReader:
+        return new_reader(name, flat, 0, Shape(dim=flat[0].turns.shape[1], rank=8))
+
+    reader, losses, began = new(), [], []
+    untrained = left(reader, flat)
+
+    def look(step: int, loss: float) -> None:
+        losses.append(loss)
+        if step == 0:
+            began.extend(left(reader, flat))
+
+    train(reader, lessons, 25, 3e-3, 0, look)
+    answers, referents, _ = left(reader, flat)
+    assert began[2] < 0.4 * untrained[2]
+    if name == "none":
+        assert answers < 0.85 * began[0]
+        assert referents == pytest.approx(untrained[1], rel=1e-5)
+    else:
+        assert answers < 0.7 * began[0]
+        assert referents < 0.75 * began[1]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     assert not reader.training
-    again = new_reader(name, [one for of in lessons for one in of], 0, Shape(dim=dim, rank=8))
     repeated: list[float] = []
+    again = new()
+    torch.rand(1)  # what was drawn before changes nothing
     train(again, lessons, 3, 3e-3, 0, lambda step, loss: repeated.append(loss))
     assert repeated[0] == losses[0]
 
 
-def test_a_difference_counts_seeds_and_talks():
-    right = [[torch.tensor([1.0, 1, 0, 1]).numpy(), torch.tensor([1.0, 0]).numpy()]]
-    wrong = [[torch.zeros(4).numpy(), torch.zeros(2).numpy()]] * 3
-    of = difference(right, wrong)
-    assert of["difference"] == pytest.approx(4 / 6)
-    assert of["low"] == pytest.approx(0.5)
-    assert of["high"] == pytest.approx(0.75)
+def ways(*seeds: list[list[float]]) -> list[list[np.ndarray]]:
+    """Seeds, each the hits of each talk."""
+    return [[np.array(of, float) for of in seed] for seed in seeds]
+
+
+def test_a_difference_draws_talks_anew():
+    """Three quarters of one talk's questions, half of another's: each may be drawn twice."""
+    of = difference(ways([[1, 1, 0, 1], [1, 0]]), ways(*[[[0] * 4, [0] * 2]] * 3))
+    assert of == pytest.approx({"difference": 4 / 6, "low": 0.5, "high": 0.75})
+
+
+def test_a_difference_is_of_the_mean_of_seeds_and_draws_them_anew():
+    """Of two seeds one is right throughout and one never: either may be drawn twice."""
+    of = difference(ways([[1, 1]], [[0, 0]]), ways([[0, 0]]))
+    assert of == pytest.approx({"difference": 0.5, "low": 0.0, "high": 1.0})
