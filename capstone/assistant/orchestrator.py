@@ -14,7 +14,8 @@ from datetime import datetime
 
 import anyio
 import anyio.to_thread
-from hybridlab.llm.grounded_prompt import grounded_messages
+from hybridlab.llm.grounded_prompt import NO_EVIDENCE, grounded_messages
+from hybridlab.llm.span_grammar import LANGUAGE, span_grammar
 
 from assistant.cues import cue_of, is_question, tells
 from assistant.engines.base import Engine, Finish, Message, Request, Usage
@@ -157,14 +158,13 @@ class Orchestrator:
         *before, asked = messages
         earlier = place.earlier if place and not before else []
         turns = [Message(turn.role, without_marks(turn.content)) for turn in read_again(earlier)]
-        if options.documents == ():
-            yield Cited(())
-            prompt = (*turns, *messages)
-        else:
+        citations: tuple[Citation | TurnCitation, ...] = ()
+        prompt: tuple[Message, ...] = (*turns, *messages)
+        if options.documents != ():
             whole = whole_question(asked.content, [*earlier, *before])
             citations, refusal = await anyio.to_thread.run_sync(self._evidence, owner, asked.content, whole, options.documents, place)
-            yield Cited(citations)
             if refusal:
+                yield Cited(())
                 yield Delta(refusal)
                 yield Done("stop", Usage(0, 0), abstained=True)
                 return
@@ -177,14 +177,45 @@ class Orchestrator:
             stop=options.stop,
             seed=options.seed,
             json_schema=options.json_schema,
-            use="sources" if options.documents != () else "",
+            use="sources" if citations else "",
         )
+        yield Cited(citations)
+        expert = any(expert.card.use == request.use for expert in self.engine.experts) and options.json_schema is None
+        async with aclosing(self._by_expert(request, asked.content, citations) if expert else self._said(request)) as events:
+            async for event in events:
+                yield event
+
+    async def _said(self, request: Request) -> AsyncGenerator[Event, None]:
+        """What the engine says to a request."""
         async with aclosing(self.engine.stream(request)) as pieces:
             async for piece in pieces:
                 if piece.text:
                     yield Delta(piece.text)
                 if piece.finish:
                     yield Done(piece.finish, piece.usage or Usage(0, 0))
+
+    async def _by_expert(
+        self, request: Request, question: str, citations: Sequence[Citation | TurnCitation]
+    ) -> AsyncGenerator[Event, None]:
+        """What an expert says: words of the sources. Where it finds none, or does not know the language, the sentence that answers best."""
+        sentence = Delta(f"{quoted(citations[0].answer)} [1]")
+        if (language := language_of(question)) != LANGUAGE:
+            yield sentence
+            yield Done("stop", Usage(0, 0))
+            return
+        text, found = "", False
+        request = replace(request, grammar=span_grammar([source_of(one, language) for one in citations]))
+        async with aclosing(self._said(request)) as events:
+            async for event in events:
+                if isinstance(event, Delta) and not found:  # until its words are others than those of having found nothing
+                    text += event.text
+                    if found := not NO_EVIDENCE[language].startswith(text):
+                        yield Delta(text)
+                elif isinstance(event, Done) and not found:
+                    yield sentence
+                    yield event
+                else:
+                    yield event
 
     def _evidence(
         self, owner: str, asked: str, whole: str, documents: tuple[str, ...] | None, place: Place | None

@@ -54,6 +54,11 @@ class TurnCitation:
     suspicious: bool  # it holds what looks like an instruction to a machine
     kind: Literal["turn"] = "turn"
 
+    @property
+    def answer(self) -> str:
+        """What answers, in its own words: all of the quote, since talk is short."""
+        return self.quote
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 

@@ -40,7 +40,7 @@ from capstone.evaluation.progress import Kept, told  # noqa: E402
 from capstone.evaluation.questions import OF_LIBRARY, Question, load  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results.json")
-MEASURED = ("capstone/assistant", "capstone/evaluation", "shared/hybridlab/rag", ":!*results.json")
+MEASURED = ("capstone/assistant", "capstone/evaluation", "shared/hybridlab/llm", "shared/hybridlab/rag", ":!*results.json")
 REMEMBERED = REPO / ".build" / "data" / "evaluation" / "passages.db"
 console = Console(stderr=True, highlight=False)
 
@@ -68,7 +68,8 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         "extractive_answers": measure.extractive(found),
     }
     if chosen.answers:
-        result |= answered(knowledge, spread(asked, chosen.answers), chosen.experts)
+        some = spread(asked, chosen.answers)
+        result |= {"sentence_answers": measure.sentences(found, some)} | answered(knowledge, some, chosen.experts)
     return result
 
 
@@ -99,15 +100,17 @@ def answered(knowledge: Knowledge, questions: list[Question], experts: Path | No
     """The engine's answers without an expert; and, where a folder of experts is named, a second time with them. Raises EngineError."""
     if experts and not list(experts.glob("*.json")):
         raise EngineError(f"{experts} holds no expert: an expert is an adapter NAME.gguf with its card NAME.json.")
-    result = {"engine_answers": asyncio.run(ask(knowledge, questions))}
+    measured, before = asyncio.run(ask(knowledge, questions))
+    result = {"engine_answers": measured}
     if experts:
         shutil.copytree(experts, knowledge.settings.home / "experts")
-        result["expert_answers"] = asyncio.run(ask(knowledge, questions))
+        measured, after = asyncio.run(ask(knowledge, questions))
+        result |= {"expert_answers": measured, "expert_gain": measure.gain(before, after, questions)}
     return result
 
 
-async def ask(knowledge: Knowledge, questions: list[Question]) -> dict[str, Any]:
-    """The engine's answers; what an interrupted run of the same code has kept is not asked again."""
+async def ask(knowledge: Knowledge, questions: list[Question]) -> tuple[dict[str, Any], list[measure.Answered]]:
+    """What the engine's answers are worth, and the answers; what an interrupted run of the same code has kept is not asked again."""
     engine = make_engine(knowledge.settings)
     orchestrator = Orchestrator(engine, knowledge, Memory(knowledge.store, knowledge.encoder), knowledge.store, knowledge.settings)
     experts = [expert.card.name for expert in engine.experts]
@@ -121,7 +124,7 @@ async def ask(knowledge: Knowledge, questions: list[Question]) -> dict[str, Any]
         await engine.aclose()
     given = [kept.answers[question.id] for question in questions if question.answerable]
     kept.forget()
-    return {"engine": engine.name, "model": engine.model, "experts": experts, **measure.answers(given, questions)}
+    return {"engine": engine.name, "model": engine.model, "experts": experts, **measure.answers(given, questions)}, given
 
 
 def counted(questions: list[Question]) -> dict[str, int]:
@@ -168,7 +171,7 @@ def show(result: dict[str, Any]) -> None:
     for name in ("abstention", "citations"):
         for part, measured in result[name].items():
             out.print(f"[bold]{name}, {part}[/bold]: {json.dumps(measured)}", soft_wrap=True)
-    for name in ("extractive_answers", "engine_answers", "expert_answers"):
+    for name in ("extractive_answers", "sentence_answers", "engine_answers", "expert_answers", "expert_gain"):
         if name in result:
             out.print(f"[bold]{name.replace('_', ' ')}[/bold]: {json.dumps(result[name])}", soft_wrap=True)
 

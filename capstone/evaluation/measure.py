@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
+import numpy as np
 from assistant.engines.base import Message
 from assistant.knowledge.abstention import is_evidence
 from assistant.knowledge.quotes import Citation, cite, is_verbatim
@@ -16,6 +17,7 @@ from assistant.knowledge.search import Hit, Retriever
 from assistant.knowledge.service import Knowledge
 from assistant.knowledge.vocabulary import Heard
 from assistant.orchestrator import Cited, Delta, Done, Options, Orchestrator
+from scipy.stats import bootstrap
 
 from capstone.evaluation import metrics
 from capstone.evaluation.base import STAFF
@@ -148,6 +150,19 @@ def quality(pairs: Sequence[tuple[str, Question]]) -> dict[str, Any]:
     }
 
 
+def by_language(pairs: Sequence[tuple[str, Question]]) -> dict[str, Any]:
+    """The quality of all answers, and of those in each language."""
+    groups = {name: [pair for pair in pairs if name in ("all", pair[1].language)] for name in ("all", "en", "vi")}
+    return {name: quality(group) for name, group in groups.items()}
+
+
+def sentences(found: Sequence[Evidence], questions: Sequence[Question]) -> dict[str, Any]:
+    """What the engine's answers to these questions have to beat: the sentence of the first quote that answers best, without any model of
+    language; nothing where the assistant abstained."""
+    asked = {question.id for question in questions}
+    return by_language([(e.citations[0].answer if e.answered else "", e.question) for e in found if e.question.id in asked])
+
+
 def extractive(found: Sequence[Evidence]) -> dict[str, Any]:
     """The baseline without a model: the first citation's quote is the answer; nothing where the assistant abstained."""
     return quality([(e.citations[0].quote if e.answered else "", e.question) for e in found if e.question.answerable])
@@ -187,6 +202,17 @@ def answers(given: Sequence[Answered], questions: Sequence[Question]) -> dict[st
     """What the engine's answers to these questions are worth, and how long they took."""
     known = {question.id: question for question in questions}
     pairs = [(one.text, known[one.question]) for one in given]
-    by_language = {language: quality([pair for pair in pairs if pair[1].language == language]) for language in ("en", "vi")}
     times = {"first_token": [one.first for one in given if one.first], "answer": [one.whole for one in given if one.whole]}
-    return {"all": quality(pairs), **by_language, **{f"{name}_milliseconds": timing(taken) for name, taken in times.items()}}
+    return {**by_language(pairs), **{f"{name}_milliseconds": timing(taken) for name, taken in times.items()}}
+
+
+def gain(before: Sequence[Answered], after: Sequence[Answered], questions: Sequence[Question]) -> dict[str, dict[str, float]]:
+    """How much better the later answers to the same questions are, with 95 % intervals (bootstrap over the questions)."""
+    asked = {question.id: question.answer for question in questions}
+    made = {}
+    for name, measured in (("f1", metrics.token_f1), ("containment", metrics.contained)):
+        pairs = zip(before, after, strict=True)
+        each = np.array([float(measured(b.text, asked[b.question])) - measured(a.text, asked[a.question]) for a, b in pairs])
+        low, high = bootstrap((each,), np.mean, method="percentile", random_state=0).confidence_interval if each.std() else each[[0, 0]]
+        made[name] = {"difference": round(float(each.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+    return made

@@ -266,6 +266,17 @@ def test_every_quote_is_verbatim_and_most_first_pages_are_right(knowledge: Knowl
     assert measured["quotes"] >= len(asked)
     assert measured["verbatim"] == 1.0
     assert measured["first_page_precision"] >= 0.85
+    assert all(e.citations[0].answer in e.citations[0].quote for e in found)
+    assert measure.sentences(found, asked)["all"]["containment"] >= 0.7
+
+
+def test_a_gain_is_paired_and_has_an_interval():
+    asked = [question for question in QUESTIONS if question.answerable][:40]
+    before = [measure.Answered(question.id, "", None, None) for question in asked]
+    after = [measure.Answered(q.id, " ".join(q.answer) if n % 4 == 0 else "", None, None) for n, q in enumerate(asked)]
+    gained = measure.gain(before, after, asked)["containment"]
+    assert gained["difference"] == 0.25
+    assert 0.1 <= gained["low"] < 0.25 < gained["high"] <= 0.4  # 0.25 ± 1.96 · 0.07
 
 
 @pytest.mark.slow(seconds=8)
@@ -307,7 +318,7 @@ def test_the_same_questions_are_asked_without_the_experts_and_with_them(tmp_path
 
     async def ask(knowledge, questions):
         asked.append((questions, sorted(path.name for path in knowledge.settings.home.glob("experts/*"))))
-        return {}
+        return {}, [measure.Answered(question.id, " ".join(question.answer) if len(asked) > 1 else "", 1.0, 1.0) for question in questions]
 
     monkeypatch.setattr(evaluate, "ask", ask)
     here = SimpleNamespace(settings=SimpleNamespace(home=tmp_path / "home"))
@@ -317,5 +328,7 @@ def test_the_same_questions_are_asked_without_the_experts_and_with_them(tmp_path
     assert not asked, "the mistake is told before the engine works for minutes"
     for name in ("sources.json", "sources.gguf"):
         (tmp_path / "mine" / name).write_text("{}")
-    assert list(evaluate.answered(here, QUESTIONS[:3], tmp_path / "mine")) == ["engine_answers", "expert_answers"]
+    result = evaluate.answered(here, QUESTIONS[:3], tmp_path / "mine")
+    assert list(result) == ["engine_answers", "expert_answers", "expert_gain"]
+    assert result["expert_gain"]["containment"] == {"difference": 1.0, "low": 1.0, "high": 1.0}
     assert asked == [(QUESTIONS[:3], []), (QUESTIONS[:3], ["sources.gguf", "sources.json"])]

@@ -64,7 +64,7 @@ def test_an_interrupted_run_asks_only_what_is_left(tmp_path: Path, monkeypatch: 
     with pytest.raises(EngineError):
         asyncio.run(evaluate.ask(here, questions))
     assert len(list(tmp_path.glob("answers-*.jsonl"))) == 1
-    result = asyncio.run(evaluate.ask(here, questions))
+    result, _ = asyncio.run(evaluate.ask(here, questions))
     assert asked == ["q0", "q1", "q2", "q3"]
     assert result["all"] == {"questions": 4, "f1": 1.0, "containment": 1.0}
     assert result["first_token_milliseconds"] == {"p50": 1.0, "p95": 1.0}

@@ -11,8 +11,10 @@ from assistant.engines.base import EngineError, Message, Request
 from assistant.engines.embedded import Embedded, body_of, experts_for
 from assistant.settings import Settings
 from hybridlab.llm.expert import Card, Expert, save_expert, sha256
+from hybridlab.llm.grounded_prompt import NO_EVIDENCE
 from hybridlab.llm.lora import LoRAConfig, inject_lora, lora_layers
 from hybridlab.llm.smollm2 import gguf_path
+from hybridlab.llm.span_grammar import span_grammar
 
 from tests.capstone.conftest import QUESTION, FakeEngine
 
@@ -65,6 +67,67 @@ def test_every_request_names_every_expert_with_its_scale(folder):
     for use, scales in (("", [0.0, 0.0]), ("sources", [1.0, 0.0]), ("tools", [0.0, 1.0])):
         assert body_of(Request(HELLO, use=use), [*experts, other])["lora"] == [{"id": i, "scale": s} for i, s in enumerate(scales)]
     assert "lora" not in body_of(Request(HELLO, use="sources"))
+
+
+@pytest.mark.slow(seconds=3)
+def test_an_expert_says_nothing_but_words_of_the_sources(folder):
+    """This one is beside itself, and still what it says stands in the source."""
+    engine = Embedded(None, threads=1, streams=1, experts=experts_for(folder, None))
+    source = "The hall opens at 9:30. Dogs (on a lead) may enter."
+    no_silence = span_grammar([source]).replace(f'"{NO_EVIDENCE["en"]}" | ', "")
+    said = say(engine, Request(HELLO, max_tokens=40, use="sources", grammar=no_silence))
+    assert said.removesuffix(" [1]") in source
+    assert said.endswith(" [1]")
+
+
+@pytest.fixture
+def asked(folder, serve):
+    """The answer to a question about the handbook, by an engine with an expert that says these pieces; its requests, too."""
+
+    def ask(pieces, question=QUESTION, **more):
+        engine = FakeEngine(pieces)
+        engine.experts = experts_for(folder, None)
+        running = serve(engine)
+        running.upload()
+        with running.client() as client:
+            body = {"model": "x", "messages": [{"role": "user", "content": question}], **more}
+            answer = client.post("/v1/chat/completions", json=body).raise_for_status().json()
+        return answer, engine.requests
+
+    return ask
+
+
+def test_what_an_expert_may_say_are_spans_of_what_it_reads(asked):
+    answer, requests = asked(("25 ", "days", " [1]"))
+    assert answer["choices"][0]["message"]["content"] == "25 days [1]"
+    sources = [line.partition("«")[2].removesuffix("»") for line in requests[0].messages[-1].content.split("\n\nQuestion")[0].splitlines()]
+    assert requests[0].grammar.splitlines()[0].startswith("root ::= ")
+    assert all(word in requests[0].grammar for source in sources for word in source.split()[1:2])
+
+
+def test_where_an_expert_finds_nothing_the_sentence_that_answers_best_is_quoted(asked):
+    """Search has found evidence, and is the better judge."""
+    silence = NO_EVIDENCE["en"]
+    answer, _ = asked((silence[:20], silence[20:]))
+    said = answer["choices"][0]["message"]["content"]
+    assert said.endswith(" [1]")
+    assert said.removesuffix(" [1]") in answer["citations"][0]["quote"]
+    assert "twenty-five days" in said
+    assert (answer["abstained"], "answer" in answer["citations"][0]) == (False, False)
+
+
+def test_a_question_in_a_language_that_no_expert_knows_gets_that_sentence_at_once(asked):
+    answer, requests = asked(("25 days [1]",), "Mỗi nhân viên được nghỉ phép bao nhiêu ngày?")
+    assert requests == []
+    assert answer["choices"][0]["message"]["content"].removesuffix(" [1]") in answer["citations"][0]["quote"]
+
+
+def test_who_asks_for_json_gets_json(asked):
+    """A caller's schema goes before an expert's grammar."""
+    shape = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+    answer, requests = asked(("{}",), response_format=shape)
+    assert answer["choices"][0]["message"]["content"] == "{}"
+    assert requests[0].grammar == ""
 
 
 def test_the_settings_decide_whether_experts_answer(folder, monkeypatch):

@@ -3,10 +3,12 @@
 import pytest
 from hybridlab.llm import chatbot
 from hybridlab.llm.chatbot import converse, held_out_answer, main, paragraphs, training_rows
-from hybridlab.llm.chatbot_data import Case, make_groups
+from hybridlab.llm.chatbot_case import Case, grounded_case
+from hybridlab.llm.chatbot_data import make_groups
 from hybridlab.llm.chatbot_scores import holds, is_silent, score, table, token_f1
 from hybridlab.llm.embedded import EmbeddedModel
 from hybridlab.llm.grounded_prompt import NO_EVIDENCE
+from hybridlab.llm.span_grammar import span_grammar
 from hybridlab.llm.tool_calls import NO_TOOL, NotACall, Tool, call_grammar, read_call, tool_messages, write_call
 
 TOOLS = (Tool("get_weather", "forecast", ("city", "day")),)
@@ -36,8 +38,8 @@ def test_the_right_value_with_a_wrong_source_is_told_apart():
 
 def test_a_call_is_valid_where_it_could_be_made_and_right_where_it_is_the_one():
     call = write_call("get_weather", {"city": "Huế", "day": "Monday"})
-    asked = Case("tool", (), call, call, TOOLS)
-    none = Case("tool", (), NO_TOOL, "", TOOLS)
+    asked = Case("tool", (), call, call, tools=TOOLS)
+    none = Case("tool", (), NO_TOOL, tools=TOOLS)
     other = write_call("get_weather", {"city": "Vinh", "day": "Monday"})
     scores = [
         score([case], lambda _, text=text: text)
@@ -102,13 +104,14 @@ def test_what_is_no_call_is_refused_with_the_reason(answer, sentence):
         read_call(answer, TOOLS)
 
 
-def test_a_case_with_tools_is_asked_within_their_grammar_and_any_other_freely():
+def test_a_case_is_asked_within_the_grammar_of_its_sources_or_of_its_tools():
     class Engine:
         def answer(self, messages, *, adapter, max_tokens, grammar):
             return f"{adapter} {grammar}"
 
-    assert held_out_answer(Engine(), Case("answer", (), "8 [1]", "8")) == "None None"
-    assert held_out_answer(Engine(), Case("tool", (), NO_TOOL, "", TOOLS), adapter=0) == f"0 {call_grammar(TOOLS)}"
+    sources = ("The hall opens at 8.",)
+    assert held_out_answer(Engine(), grounded_case("When?", sources, "8", 1)) == f"None {span_grammar(sources)}"
+    assert held_out_answer(Engine(), Case("tool", (), NO_TOOL, tools=TOOLS), adapter=0) == f"0 {call_grammar(TOOLS)}"
 
 
 @pytest.mark.slow(seconds=6)
@@ -141,8 +144,8 @@ class Echo:
     def __init__(self, adapters=()):
         self.adapters, self.asked = adapters, []
 
-    def answer(self, messages, *, adapter, piece):
-        self.asked.append((list(messages), adapter))
+    def answer(self, messages, *, adapter, grammar, piece):
+        self.asked.append((list(messages), adapter, grammar))
         piece("Yes.")
         return "Yes."
 
@@ -163,10 +166,11 @@ def test_questions_about_sources_stand_alone_and_carry_them(monkeypatch, capsys)
     typed(monkeypatch, "When does it open?", "Mấy giờ?", "")
     model = Echo(("a.gguf",))
     converse(model, ["The hall opens at 8."])
-    assert [len(messages) for messages, _ in model.asked] == [2, 2]
+    assert [len(messages) for messages, *_ in model.asked] == [2, 2]
     assert model.asked[0][0][1]["content"] == "[1] «The hall opens at 8.»\n\nQuestion: When does it open?"
     assert model.asked[1][0][1]["content"].endswith("Câu hỏi: Mấy giờ?")
-    assert {adapter for _, adapter in model.asked} == {0}
+    assert {adapter for _, adapter, _ in model.asked} == {0}
+    assert [grammar for *_, grammar in model.asked] == [span_grammar(["The hall opens at 8."]), None]
     assert "[1] The hall opens at 8." in capsys.readouterr().out
 
 
@@ -175,7 +179,7 @@ def test_without_sources_the_conversation_goes_on(monkeypatch):
     model = Echo()
     converse(model, [])
     assert [m["content"] for m in model.asked[1][0][:3]] == ["Hello", "Yes.", "And again"]
-    assert {adapter for _, adapter in model.asked} == {None}
+    assert {(adapter, grammar) for _, adapter, grammar in model.asked} == {(None, None)}
 
 
 @pytest.mark.parametrize(

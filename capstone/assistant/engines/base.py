@@ -55,7 +55,7 @@ class Request:
     """One completion. `stop` ends the answer before it is shown; `json_schema` constrains it to valid JSON of that schema.
 
     `use` says what is asked for: "sources" (an answer from numbered sources), or nothing in particular. An engine that has an expert
-    for that use lets it answer.
+    for that use lets it answer, within `grammar` (llama.cpp's GBNF; "": freely): only engines with experts are asked to follow one.
     """
 
     messages: tuple[Message, ...]
@@ -66,6 +66,7 @@ class Request:
     seed: int | None = None
     json_schema: dict[str, Any] | None = None
     use: str = ""
+    grammar: str = ""
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,8 @@ def body_of(request: Request, experts: Sequence[Expert] = ()) -> dict[str, Any]:
     }
     if experts:
         body["lora"] = [{"id": i, "scale": float(expert.card.use == request.use)} for i, expert in enumerate(experts)]
+    if request.grammar:
+        body["grammar"] = request.grammar
     if request.seed is not None:
         body["seed"] = request.seed
     if request.json_schema is not None:

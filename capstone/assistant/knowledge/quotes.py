@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,10 +12,13 @@ from hybridlab.rag.sentences import sentence_spans
 
 from assistant.knowledge.reading import Reading
 from assistant.knowledge.search import Hit
+from assistant.knowledge.suspicion import is_suspicious
 from assistant.store import Store
 from assistant.store.words import folded, terms
 
 LONGEST = 400  # characters of a quote
+FEWEST = 4  # words of a sentence that says something
+SAYS = re.compile(r"[.!?…。:;][\"'”’»)\]]*$|:.*\|")  # a sentence's end, or a table's row with the names of its columns
 BY_PLACE = (480, LONGEST, 240)  # of the first, the second, the others: a first word waits for all, and they answer ever more seldom
 
 
@@ -34,9 +38,11 @@ class Citation:
     score: float
     suspicious: bool = False  # it holds what looks like an instruction to a machine
     kind: Literal["document"] = "document"
+    answer: str = ""  # the sentence of the quote that answers best; of the first citation alone, and not for others' eyes
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "heading": list(self.heading)}
+        shown = {name: value for name, value in asdict(self).items() if name != "answer"}
+        return {**shown, "heading": list(self.heading)}
 
 
 def cite(store: Store, owner: str, question: str, hits: Sequence[Hit], reading: Reading) -> list[Citation]:
@@ -45,12 +51,17 @@ def cite(store: Store, owner: str, question: str, hits: Sequence[Hit], reading: 
     for number, hit in enumerate(hits):
         chunk = hit.chunk
         longest = BY_PLACE[min(number, len(BY_PLACE) - 1)]
-        start, end = best_span(question, chunk.text, lambda spans, number=number: reading.of_parts(number, spans), longest)
+
+        def judge(spans: Sequence[tuple[int, int]], number: int = number) -> np.ndarray:
+            return reading.of_parts(number, spans)
+
+        start, end = best_span(question, chunk.text, judge, longest)
         quote = chunk.text[start:end]
+        answer = "" if made else chunk.text[slice(*best_of(question, chunk.text, statements(chunk.text, start, end), judge))]
         start, end = chunk.start + start, chunk.start + end
         if is_verbatim(store, owner, chunk.document, chunk.page, start, end, quote):
             place = (chunk.number, chunk.page, chunk.heading)
-            made.append(Citation(len(made) + 1, chunk.document, chunk.name, *place, quote, start, end, round(hit.score, 6)))
+            made.append(Citation(len(made) + 1, chunk.document, chunk.name, *place, quote, start, end, round(hit.score, 6), answer=answer))
     return made
 
 
@@ -63,6 +74,13 @@ def best_span(
     """
     sentences = sentences_of(text, longest)
     choices = list(dict.fromkeys(trimmed(text, *widened(sentences, i, longest)) for i in range(len(sentences))))
+    return best_of(question, text, choices, judge)
+
+
+def best_of(
+    question: str, text: str, choices: Sequence[tuple[int, int]], judge: Callable[[Sequence[tuple[int, int]]], np.ndarray]
+) -> tuple[int, int]:
+    """Of parts of a text the one that answers best, by the reader's log odds and the share of the question's words."""
     if len(choices) == 1:
         return choices[0]
     wanted = set(map(folded, terms(question)))
@@ -83,6 +101,14 @@ def sentences_of(text: str, longest: int) -> list[tuple[int, int]]:
             spans.append((start, end))
     whole = (spans[0][0], spans[-1][1]) if spans else (0, len(text))
     return spans if whole[1] - whole[0] > longest else [whole]
+
+
+def statements(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """The sentences and rows of a part of a text that say something: no heading, and no row of nothing but columns' names. All of it where
+    there are none, and nothing that gives an instruction to a machine where there is anything else."""
+    spans = [(a, b) for a, b in sentence_spans(text, start, end) if any(map(str.isalnum, text[a:b]))]
+    saying = [(a, b) for a, b in spans if len(text[a:b].split()) >= FEWEST and SAYS.search(text[a:b])]
+    return [(a, b) for a, b in saying if not is_suspicious(text[a:b])] or saying or [(start, end)]
 
 
 def widened(spans: Sequence[tuple[int, int]], best: int, longest: int) -> tuple[int, int]:

@@ -14,22 +14,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybridlab.llm.chatbot_data import Case, Group
+from hybridlab.llm.chatbot_case import Case, Group
 from hybridlab.llm.embedded import EmbeddedModel
 from hybridlab.llm.expert import Card, sha256
 from hybridlab.llm.finetune import FinetuneConfig
-from hybridlab.llm.grounded_prompt import grounded_messages
+from hybridlab.llm.grounded_prompt import Language, grounded_messages
 from hybridlab.llm.instruction import Message, dialogue_example
 from hybridlab.llm.lora import ALL_LINEAR, ATTENTION, LoRAConfig
 from hybridlab.llm.packing import PackedRows
 from hybridlab.llm.shared_prefix import prefix_rows
 from hybridlab.llm.smollm2 import gguf_path
-from hybridlab.llm.tool_calls import call_grammar
+from hybridlab.llm.span_grammar import LANGUAGE, span_grammar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-GROUPS = 68  # of training questions; each is one row, and one step
+GROUPS = 60  # of training questions; each is one row, and one step
 FIRST_BLOCK = 10  # the adapters' first: below it nothing learns, so nothing has to be kept for the way back
 LONGEST = 1200  # tokens of an example
 SOURCES_LONGEST = 6000  # characters of a file of sources: what the context holds, with room for the answer
@@ -53,9 +53,8 @@ def training_rows(groups: Sequence[Group], tokenizer: PreTrainedTokenizerBase) -
 
 
 def held_out_answer(model: EmbeddedModel, case: Case, adapter: int | None = None) -> str:
-    """What the model says to a case: about sources freely, where tools are offered within their grammar."""
-    grammar = call_grammar(case.tools) if case.tools else None
-    return model.answer(case.prompt, adapter=adapter, max_tokens=64, grammar=grammar)
+    """What the model says to a case, within its grammar."""
+    return model.answer(case.prompt, adapter=adapter, max_tokens=64, grammar=case.grammar)
 
 
 def chatbot_card(made: str) -> Card:
@@ -96,8 +95,10 @@ def converse(model: EmbeddedModel, sources: Sequence[str]) -> None:
         if not question:
             return
         turns.append({"role": "user", "content": question})
-        asked = grounded_messages(question, sources, "en" if question.isascii() else "vi") if sources else turns
-        said = model.answer(asked, adapter=adapter, piece=lambda text: print(text, end="", flush=True))
+        language: Language = "en" if question.isascii() else "vi"
+        asked = grounded_messages(question, sources, language) if sources else turns
+        grammar = span_grammar(sources) if sources and adapter is not None and language == LANGUAGE else None
+        said = model.answer(asked, adapter=adapter, grammar=grammar, piece=lambda text: print(text, end="", flush=True))
         print()
         turns.append({"role": "assistant", "content": said})
 

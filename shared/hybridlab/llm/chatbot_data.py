@@ -1,15 +1,17 @@
-"""Conversations to tune a chatbot on, made by a seeded generator out of our own text (`chatbot_data.json`): nothing of them is real.
+"""Conversations to tune a chatbot on, made by a seeded generator out of our own text (`chatbot_data.json` and `chatbot_passages.json`):
+nothing of them is real.
 
 Three abilities, in English (SmolLM2 hardly knows another language):
 
-    answer    the sources hold it: the sentence (or the table's row) that answers, word for word, and its number
+    answer    the sources hold it: the words that answer, as they stand there, and their source's number
     abstain   the sources tell of other things than the one that is asked about: the assistant's own sentence for it
     tool      a request, and tools: one call in JSON; or, where none fits, a sentence that says so. What a tool does is said with a
               word that the request for it uses, too, and all values are short strings out of the request: they are copied
 
-Cases come in groups: one prompt's beginning (the sources, or the tools), and several questions about it. The two parts share no
-name, value, sentence pattern or question pattern, and in the test part about half of the questions are about attributes (or tools)
-that training never mentions. `test_chatbot_data.py` holds that.
+Cases come in groups: one prompt's beginning (the sources, or the tools), and several questions about it. Most sources are passages
+that were written by hand, with questions in other words (`chatbot_passages.py`); some are facts in made patterns, where the same attribute
+of two things has to be told apart. The two parts share no passage, name, value or pattern, and about half of the test's questions about
+facts are about attributes (half of its requests, for tools) that training never mentions. `test_chatbot_data.py` holds that.
 """
 
 from __future__ import annotations
@@ -20,14 +22,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from hybridlab.llm.grounded_prompt import NO_EVIDENCE, grounded_messages
-from hybridlab.llm.instruction import Message
+from hybridlab.llm.chatbot_case import Case, Group, Part, grounded_case
+from hybridlab.llm.chatbot_passages import Deck
 from hybridlab.llm.tool_calls import NO_TOOL, Tool, tool_messages, write_call
 
-Part = Literal["train", "test"]
-Ability = Literal["answer", "abstain", "tool"]
+TURNS = {  # what the groups of a part are about, over and over
+    "train": ("passages", "tools", "passages") * 2 + ("facts", "tools", "passages"),
+    "test": ("passages", "tools", "facts", "tools"),
+}
 SOURCES = 3
 FACTS = 3  # of a source: more than one, so that the right source is not yet the right sentence
 OFFERED = 3  # tools, and as many requests that one of them fits as that none does
@@ -38,26 +42,6 @@ ANSWERED = {"train": 6, "test": 3}  # questions of a group that its sources answ
 MISSED = {"train": 1, "test": 3}  # that they do not: a model that learns from many of them keeps silent on everything
 
 
-@dataclass(frozen=True)
-class Case:
-    """One question with the answer that is wanted. `gold` is what the answer must hold ("" where it must not answer);
-    `tools` are those that were offered."""
-
-    ability: Ability
-    prompt: tuple[Message, ...]
-    answer: str
-    gold: str = ""
-    tools: tuple[Tool, ...] = ()
-
-    @property
-    def messages(self) -> list[Message]:
-        """The conversation with its answer, as one learns from it."""
-        return [*self.prompt, {"role": "assistant", "content": self.answer}]
-
-
-Group = tuple[Case, ...]
-
-
 @cache
 def material() -> dict[str, Any]:
     """All that the cases are made of, from `chatbot_data.json`: most of it in a "train" and a "test" part. Read once, for reading only."""
@@ -65,14 +49,16 @@ def material() -> dict[str, Any]:
 
 
 def make_groups(groups: int, *, part: Part, seed: int = 0) -> list[Group]:
-    """`groups` groups of six or seven cases each, every second about tools. The same seed gives the same cases.
+    """`groups` groups of five to eleven cases each. The same seed gives the same cases.
 
     Raises ValueError where `groups` is below 1: there would be nothing to learn.
     """
     if groups < 1:
         raise ValueError(f"groups must be at least 1, got {groups}: the training set would be empty")
     chance = random.Random(f"{part} {seed}")
-    return [(_tools if number % 2 else _sources)(chance, part) for number in range(groups)]
+    deck = Deck(chance, part)
+    makers = {"passages": deck.group, "facts": lambda: _facts(chance, part), "tools": lambda: _tools(chance, part)}
+    return [makers[TURNS[part][number % len(TURNS[part])]]() for number in range(groups)]
 
 
 # ---------------------------------------------------------------- answering and abstaining
@@ -88,7 +74,7 @@ class _Fact:
     source: int
 
 
-def _sources(chance: random.Random, part: Part) -> Group:
+def _facts(chance: random.Random, part: Part) -> Group:
     """Three sources, each about one thing or a table about two; questions that they answer, and some about other things."""
     names = {name: chance.sample(pool[part], len(pool[part])) for name, pool in material()["pools"].items()}
     used: set[str] = set()
@@ -110,7 +96,7 @@ def _sources(chance: random.Random, part: Part) -> Group:
         texts.append(text)
         facts += said
     cases = [
-        _case("answer", chance.choice(fact.asks), texts, f"{fact.text} [{fact.source + 1}]", fact.gold)
+        grounded_case(chance.choice(fact.asks), texts, fact.gold, fact.source + 1)
         for fact in chance.sample(facts, min(ANSWERED[part], len(facts)))
     ]
     for number in range(MISSED[part]):  # a thing of a kind that the sources speak of, or of any
@@ -119,7 +105,7 @@ def _sources(chance: random.Random, part: Part) -> Group:
             about = max(names, key=lambda name: (name in _subjects(part), len(names[name])))
         kind = chance.choice(twins.get(about) or _attributes(chance, part, about))
         asked = chance.choice(_wordings(part, kind, "asks")).format(s=names[about].pop())
-        cases.append(_case("abstain", asked, texts, NO_EVIDENCE["en"]))
+        cases.append(grounded_case(asked, texts))
     return tuple(chance.sample(cases, len(cases)))
 
 
@@ -177,10 +163,6 @@ def _table(chance: random.Random, part: Part, names: dict[str, list[str]], used:
     return "\n".join(fact.text for fact in facts), facts
 
 
-def _case(ability: Ability, question: str, texts: Sequence[str], answer: str, gold: str = "") -> Case:
-    return Case(ability, tuple(grounded_messages(_capital(question), texts, "en")), answer, gold)
-
-
 # ---------------------------------------------------------------- tool calls
 
 
@@ -197,10 +179,10 @@ def _tools(chance: random.Random, part: Part) -> Group:
     for tool in offered:
         request, values = _request(chance, part, tool)
         call = write_call(tool["name"], values)
-        cases.append(Case("tool", tuple(tool_messages(request, tools)), call, call, tools))
+        cases.append(Case("tool", tuple(tool_messages(request, tools)), call, call, tools=tools))
     unfit = [_request(chance, part, tool)[0] for tool in alike[: OFFERED - 1]]
     for request in (*unfit, chance.choice(known["other"][part])):
-        cases.append(Case("tool", tuple(tool_messages(request, tools)), NO_TOOL, "", tools))
+        cases.append(Case("tool", tuple(tool_messages(request, tools)), NO_TOOL, tools=tools))
     return tuple(chance.sample(cases, len(cases)))
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hybridlab.llm.chatbot_data import Case
+from hybridlab.llm.chatbot_case import Case
 from hybridlab.llm.tool_calls import NotACall, read_call
 
 CITATION = re.compile(r"\s*\[(\d+)\]")

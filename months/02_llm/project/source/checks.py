@@ -6,8 +6,8 @@ import torch
 from coursekit.checks import Mistake, check, close, must_raise, outcome_file
 
 OUTCOME = "chatbot.gguf"
-ASKED = 3  # held-out cases of each ability that the exported adapter is asked
-TARGET = 5  # of them answered as they should be, word for word; the model without an adapter reaches none
+ASKED = 6  # held-out cases of each ability that the exported adapter is asked
+TARGET = 6  # of these eighteen answered as they should be, word for word; the model without an adapter reaches none
 IGNORE = -100
 
 
@@ -263,7 +263,7 @@ def check_interleave_halves(interleave_halves, n_heads=0, d_head=0, columns=0, o
 
 
 def measure_outcome():
-    """Ask the exported file nine held-out cases, in the engine; no figure that was printed there is believed, and no code of the answer is used."""
+    """Ask the exported file eighteen held-out cases, in the engine; no figure that was printed there is believed, and no code of the answer is used."""
     from hybridlab.llm.chatbot import held_out_answer
     from hybridlab.llm.chatbot_data import make_groups
     from hybridlab.llm.embedded import EmbeddedModel
@@ -281,9 +281,9 @@ def measure_outcome():
         model = EmbeddedModel([path], threads=1)
     except (GGUFError, AdapterError, ValueError) as error:
         raise Mistake("WEAVE-11", f"{OUTCOME} can't be used", str(error)[:150], "delete it, then run the cells of training and export again") from None
-    cases = [case for group in make_groups(3, part="test", seed=2024) for case in group if case.gold or case.ability != "tool"]
+    cases = [case for group in make_groups(4, part="test", seed=2024) for case in group if case.gold or case.ability != "tool"]
     asked = [case for ability in ("answer", "abstain", "tool") for case in [c for c in cases if c.ability == ability][:ASKED]]
     right = sum(held_out_answer(model, case, adapter=0).strip() == case.answer for case in asked)
     if right < TARGET:
         raise Mistake("WEAVE-12", "the exported adapter does not pass what training prepared it for", f"{right} of {len(asked)} held-out cases are right, word for word; the target is {TARGET}",
-                      "does the training loss end below 0.2? Is the adapter exported after training, with interleave_halves as checked above?")
+                      "does the mean of eight end below 0.6 in the curve? Is the adapter exported after training, with interleave_halves as checked above?")

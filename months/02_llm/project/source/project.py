@@ -57,6 +57,7 @@ from hybridlab.llm.grounded_prompt import grounded_messages
 from hybridlab.llm.instruction import dialogue_example, dialogue_pieces
 from hybridlab.llm.lora import count_parameters, inject_lora
 from hybridlab.llm.smollm2 import load_model, load_tokenizer
+from hybridlab.llm.span_grammar import span_grammar
 from hybridlab.runtime import seed_everything, set_threads
 
 seed_everything(0)
@@ -78,12 +79,15 @@ print(f"\n{sum(part.origin == 'learner' for part in parts)} of {len(parts)} part
 # %% [markdown] id="data-title"
 # ## The task
 #
-# Three abilities: to answer from numbered sources, with the sentence that tells it and its source's number; to say that the sources do not tell; to call
-# a tool. A generator with a seed writes the conversations. They come in groups: the same sources, several questions.
+# Three abilities: to answer from numbered sources, with the words that tell it and their source's number; to say that the sources do not tell; to call
+# a tool. The sources are short passages that were written for this, with questions in other words than theirs, and some made facts about things of
+# one kind. They come in groups: the same sources, several questions.
 #
-# Three choices make it learnable in minutes. The answer is *copied*: looking for what stood there before is what attention heads do anyway. Only every
-# seventh question has no answer: "I found nothing" is easily learned, and a model that reads it often says it always. And a tool's description
-# shares a word with each request for it; for as many requests no tool fits, most of them meant for another tool.
+# Four choices make it learnable in minutes. The answer is a *span*: a few neighbouring words, *copied*. Looking for what stood there before is what attention
+# heads do anyway, and what answers stands next to the words that the question shares with it. (We tried the whole sentence first. A small model can't learn it:
+# a sentence's first word comes before all that tells whether it is the right one.) Only every tenth question has no answer: "I found nothing" is
+# easily learned, and a model that reads it often says it always. A tool's description shares a word with each request for it. And for as many requests
+# no tool fits, most of them meant for another tool.
 
 # %% id="data"
 def show(case, answer=None):
@@ -99,9 +103,9 @@ for case in calls[:2]:
     show(case)
 
 # %% [markdown] id="test-title"
-# The test has its own names, values, sentences and ways to ask. About half of its questions are about attributes that training never mentions, and
-# half of its tools are new. Otherwise we would measure memory. Where tools are offered, the engine follows a grammar (week 8): what it writes is always a
-# call of one of them, or the sentence that none fits. The choice, and the values, are the model's.
+# The test has its own passages, names, values and ways to ask. About half of its questions about made facts are about attributes that training never mentions, and
+# half of its tools are new. Otherwise we would measure memory. Before and after, the engine follows a grammar (week 8): what it writes is always a run of words out of
+# one sentence of a source and its number, or a call of a tool that was offered, or that there is none. The choice is the model's.
 
 # %% id="before"
 held_out = [case for group in make_groups(3, part="test") for case in group]
@@ -126,7 +130,7 @@ for case, said in list(zip(held_out, said_before))[:4]:
 # %% [markdown] id="prefix-mask-why"
 # ## 1 · Read the sources once
 #
-# **Why.** The questions of a group begin with the same two hundred tokens. Packed as in week 6, those would be read again for each question, and the
+# **Why.** The questions of a group begin with the same hundreds of tokens. Packed as in week 6, those would be read again for each question, and the
 # time is short. Instead they stand once in the row, and every question may look at them:
 #
 # ```
@@ -260,9 +264,9 @@ print(CALL.fullmatch(answer).group(1))
 # %% [markdown] id="after-title"
 # ## Before and after
 #
-# The same held-out cases, in the engine, with your adapter. An answer counts where it holds the value and names the source that tells it; silence where
-# it is said in any words; a call where nothing in it differs. What was *not* taught: to keep silent where a source names the thing and leaves out
-# what is asked. Try it below; that is harder, and the model often quotes the nearest sentence.
+# The same held-out cases, in the engine, with your adapter. An answer counts where it holds the wanted words and names the source that tells it; silence where
+# it is said in any words; a call where nothing in it differs. Hardest is to keep silent where a source names the thing and leaves out
+# what is asked: the model often takes the nearest number.
 
 # %% id="after"
 said_after, after = ask(tuned, adapter=0)
@@ -281,10 +285,10 @@ recorded = json.loads((REPO / "months/02_llm/project/recorded.json").read_text()
 print(recorded["table"])
 
 # %% [markdown] id="recorded-read"
-# **Read it honestly.** To keep silent is learned, and so is the form of a call. Tool choice is learned in part: about six calls of ten are exactly right, and of
-# ten requests that no tool fits more than one is still called; and here the tools' descriptions help, by a word that the request has too. Answers are learned in
-# part, too: fewer than half name the value and the right source. Of three facts in a source the model often quotes another one. Among 36 cases of a kind, a
-# share is certain to about 0.16 either way.
+# **Read it honestly.** The grammar alone makes nothing right: before, hardly an answer is word for word as it should be. After it four or five of ten name the wanted words and their source,
+# and when the model says that it found nothing, it is right nine times of ten, though it says so for fewer than half of the questions that it should. Two of three calls are exactly right. And one
+# thing got *worse*: of ten requests that no tool fits, six are called all the same. A model that has learned to call likes to call; more such cases help, and cost the others
+# their share of the four minutes. Among 36 cases of a kind, a share is certain to about 0.16 either way, and two runs that differ by one thread differ by as much.
 
 # %% [markdown] id="chat-title"
 # ## Talk to it
@@ -296,14 +300,15 @@ print(recorded["table"])
 sources = ["The tea house by the lake opens at 9:30. Dogs are welcome on the terrace.", "Boats are rented by Marie Lindqvist for 12 EUR an hour."]
 for question in ("When does the tea house open?", "Who rents out the boats?", "Is there a playground?"):
     print(f"{question}\n  → ", end="")
-    tuned.answer(grounded_messages(question, sources, "en"), adapter=0, max_tokens=64, piece=lambda text: print(text, end="", flush=True))
+    asked = grounded_messages(question, sources, "en")
+    tuned.answer(asked, adapter=0, max_tokens=64, grammar=span_grammar(sources), piece=lambda text: print(text, end="", flush=True))
     print()
 
 # %% [markdown] id="expert-title"
 # ## An expert for the assistant
 #
 # The assistant loads adapters from the folder `experts` in its data folder (`workspace/assistant/experts`), each with a card that says what it is for and
-# which base model it belongs to. The cell below writes the pair beside this notebook. Copy both files there, start the assistant, and `/v1/system` names your expert.
+# which base model it belongs to. With one, English questions about documents are answered by it, in words of the documents alone. The cell below writes the pair beside this notebook. Copy both files there, start the assistant, and `/v1/system` names your expert.
 
 # %% id="expert"
 expert = save_expert(model, "experts", chatbot_card(f"month 2's project: {run.step} groups of generated questions, LoRA rank {lora.rank}, lr {plan.lr:g}"))
