@@ -12,7 +12,7 @@
 # * fine-tune within a budget of minutes, and show what changed in a table of before and after;
 # * export an adapter for another engine, and prove that it is the same adapter there.
 #
-# **Time:** about 4 hours. The notebook itself runs in less than 360 s on two CPU cores. · **You need:** weeks 5 to 7. Your promoted parts
+# **Time:** about 4 hours. The notebook itself runs in less than 450 s on two CPU cores. · **You need:** weeks 5 to 7. Your promoted parts
 # are used; where you have none, the course's own take their place.
 #
 # **Graded:** four exercises. The last one also asks the adapter that this notebook has exported: it loads your file in a new process. What
