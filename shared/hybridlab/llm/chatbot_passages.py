@@ -11,9 +11,9 @@ import json
 import random
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from hybridlab.llm.chatbot_case import Group, grounded_case
+from hybridlab.llm.chatbot_case import Group, Part, grounded_case
 
 LENGTHS = (480, 400, 240, 240)  # characters of the sources, at most
 ABOUT_FIRST, ABOUT_OTHERS = {"train": 4, "test": 2}, {"train": 6, "test": 1}  # questions that are answered, at most, and
@@ -29,7 +29,7 @@ def passages() -> dict[str, list[dict[str, Any]]]:
 class Deck:
     """Passages in a random order, each once before any comes again."""
 
-    def __init__(self, chance: random.Random, part: Literal["train", "test"]):
+    def __init__(self, chance: random.Random, part: Part):
         self.chance, self.part, self.left = chance, part, []
 
     def draw(self, count: int) -> list[dict[str, Any]]:

@@ -25,16 +25,16 @@ def span_grammar(sources: Sequence[str]) -> str:
 
     A rule for each word: the word, and then the end or the next one. All but those without a letter or a digit can be the first.
     """
-    rules = {"root": [_literal(NO_EVIDENCE[LANGUAGE])]}
+    rules = {"root": [literal(NO_EVIDENCE[LANGUAGE])]}
     for number, source in enumerate(sources, 1):
-        rules[f"end{number}"] = [_literal(f" [{number}]")]
+        rules[f"end{number}"] = [literal(f" [{number}]")]
         for place, (start, end) in enumerate(sentence_spans(source, 0, len(source))):
             words = list(map(_parted, source[start:end].split()))
             for i, (_, word, after) in enumerate(words):
                 name = f"w{number}x{place}x{i}"
-                ways = [f"{_literal(word)} end{number}"] if word.strip(NO_END) else []
+                ways = [f"{literal(word)} end{number}"] if word.strip(NO_END) else []
                 if i + 1 < len(words):
-                    ways.append(f"{_literal(f'{word}{after} {words[i + 1][0]}')} w{number}x{place}x{i + 1}")
+                    ways.append(f"{literal(f'{word}{after} {words[i + 1][0]}')} w{number}x{place}x{i + 1}")
                 rules[name] = ways or [f"end{number}"]
                 if any(map(str.isalnum, word)):
                     rules["root"].append(name)
@@ -55,5 +55,6 @@ def _closes(word: str) -> bool:
     return word[-1] in ")]" and word.count("(" if word[-1] == ")" else "[") >= word.count(word[-1])
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """A text as a grammar (GBNF) writes it."""
     return json.dumps(text, ensure_ascii=False)

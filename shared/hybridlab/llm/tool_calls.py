@@ -18,6 +18,7 @@ from typing import Any
 
 from hybridlab.exercise import exercise
 from hybridlab.llm.instruction import Message
+from hybridlab.llm.span_grammar import literal
 
 NO_TOOL = "None of my tools can do that."
 CALL = re.compile(r"<tool_call>(.*)</tool_call>", re.DOTALL)
@@ -56,10 +57,6 @@ def call_grammar(tools: Sequence[Tool]) -> str:
 
     An engine that follows it writes no half call and no tool that was not offered; which one, and with what values, is the model's choice.
     """
-
-    def literal(text: str) -> str:
-        return json.dumps(text, ensure_ascii=False)
-
     calls = []
     for tool in tools:
         head, *names = f'{{"name": {literal(tool.name)}, "arguments": {{', *map(literal, tool.arguments)
