@@ -288,7 +288,7 @@ print(recorded["table"])
 # **Read it honestly.** The grammar alone makes nothing right: before, hardly an answer is word for word as it should be. After it four or five of ten name the wanted words and their source,
 # and when the model says that it found nothing, it is right nine times of ten, though it says so for fewer than half of the questions that it should. Two of three calls are exactly right. And one
 # thing got *worse*: of ten requests that no tool fits, six are called all the same. A model that has learned to call likes to call; more such cases help, and cost the others
-# their share of the four minutes. Among 36 cases of a kind, a share is certain to about 0.16 either way, and two runs that differ by one thread differ by as much.
+# their share of the four minutes. Among 36 cases of a kind, a share is certain to about 0.16 either way; other mixes of the same training data moved each of these figures by as much or more.
 
 # %% [markdown] id="chat-title"
 # ## Talk to it
