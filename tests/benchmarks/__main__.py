@@ -22,6 +22,7 @@ BENCHMARKS = (
     "engines",
     "vllm",
     "scans",
+    "kernels",
     "long",
     "reading",
     "parsing",

@@ -18,6 +18,7 @@ TITLES = {
     "engines": "Engines on the same model and prompts",
     "vllm": "vLLM's CPU build beside the course's engine",
     "scans": "Mamba's scans and models by length",
+    "kernels": "Mamba's kernels on a GPU",
     "long": "Long texts: RWKV, attention by length, memory",
     "reading": "A file of half a million tokens: read to its end, or indexed and searched",
     "recipes": "Whole runs of the month's project",
