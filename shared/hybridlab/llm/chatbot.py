@@ -29,7 +29,7 @@ from hybridlab.llm.span_grammar import LANGUAGE, span_grammar
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-GROUPS = 60  # of training questions; each is one row, and one step
+GROUPS = 68  # of training questions; each is one row, and one step: many short ones, for there are few steps
 FIRST_BLOCK = 10  # the adapters' first: below it nothing learns, so nothing has to be kept for the way back
 LONGEST = 1200  # tokens of an example
 SOURCES_LONGEST = 6000  # characters of a file of sources: what the context holds, with room for the answer

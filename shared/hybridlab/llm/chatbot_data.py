@@ -29,7 +29,7 @@ from hybridlab.llm.chatbot_passages import Deck
 from hybridlab.llm.tool_calls import NO_TOOL, Tool, tool_messages, write_call
 
 TURNS = {  # what the groups of a part are about, over and over
-    "train": ("passages", "tools", "passages") * 2 + ("facts", "tools", "passages"),
+    "train": ("passages", "tools") * 6 + ("facts", "tools"),
     "test": ("passages", "tools", "facts", "tools"),
 }
 SOURCES = 3
@@ -49,7 +49,7 @@ def material() -> dict[str, Any]:
 
 
 def make_groups(groups: int, *, part: Part, seed: int = 0) -> list[Group]:
-    """`groups` groups of five to eleven cases each. The same seed gives the same cases.
+    """`groups` groups of five to seven cases each. The same seed gives the same cases.
 
     Raises ValueError where `groups` is below 1: there would be nothing to learn.
     """
