@@ -6,6 +6,7 @@ Only on a machine with such a GPU and `mamba-ssm` (docker/environment-gpu.yml); 
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from unittest.mock import patch
 
 import torch
 from hybridlab.ssm import fused
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from tests.benchmarks.record import ratio, say, write
 from tests.benchmarks.scans import both_ways, forward, heads, matmuls, selective, two_levels
+from tests.unit.test_scans import ssd_as_loop
 
 LENGTHS, EXACT, REPEAT = (2_048, 16_384), (2, 63, 64, 1_000, 4_999), 5
 NOTE = (
@@ -50,10 +52,7 @@ def error(got: Tensor, exact: Tensor) -> float:
 
 
 def loop_by_heads(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """Mamba-2's recurrence as Mamba's: a head's channels share dt, and a row of A is constant."""
-    wide = A[:, None, None].expand(-1, x.shape[-1], B.shape[-1]).flatten(0, 1)
-    y, state = selective_scan(x.flatten(2), dt.repeat_interleave(x.shape[-1], 2), wide, B[:, :, 0], C[:, :, 0])
-    return y.unflatten(2, x.shape[2:]), state.unflatten(1, x.shape[2:])
+    return ssd_as_loop(x, dt, A, B, C, x.new_zeros(*x.shape[:1], *x.shape[2:], B.shape[-1]))
 
 
 def errors() -> str:
@@ -112,16 +111,12 @@ def main() -> None:
             model.cuda()
             there = tokens.cuda()
             apart.append(f"{error(model.read(there)[0], here):.1e} ({name})")
-            kernels = fused.kernels
 
-            def ours(model: Mamba = model, there: Tensor = there) -> object:
-                fused.kernels = lambda: None
-                try:
+            def without(model: Mamba = model, there: Tensor = there) -> object:
+                with patch.object(fused, "kernels", lambda: None):
                     return model.read(there)
-                finally:
-                    fused.kernels = kernels
 
-            measure(f"a {name}, reading", 16_384, {"ours": ours, "kernel": lambda model=model, there=there: model.read(there)})
+            measure(f"a {name}, reading", 16_384, {"ours": without, "kernel": lambda model=model, there=there: model.read(there)})
 
     def package(name: str) -> str:
         try:
