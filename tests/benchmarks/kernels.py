@@ -5,7 +5,7 @@ Only on a machine with such a GPU and `mamba-ssm` (docker/environment-gpu.yml); 
 
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from unittest.mock import patch
 
 import torch
@@ -118,17 +118,11 @@ def main() -> None:
 
             measure(f"a {name}, reading", 16_384, {"ours": without, "kernel": lambda model=model, there=there: model.read(there)})
 
-    def package(name: str) -> str:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            import mamba_ssm
-
-            return mamba_ssm.__version__
+    import mamba_ssm
 
     note = NOTE.format(
         gpu=torch.cuda.get_device_name(),
-        package=package("mamba-ssm"),
+        package=mamba_ssm.__version__,
         torch=version("torch"),
         triton=version("triton"),
         lengths=", ".join(f"{length:,}" for length in EXACT),
