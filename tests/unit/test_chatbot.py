@@ -7,9 +7,12 @@ from hybridlab.llm.chatbot_case import Case, grounded_case
 from hybridlab.llm.chatbot_data import make_groups
 from hybridlab.llm.chatbot_scores import holds, is_silent, score, table, token_f1
 from hybridlab.llm.embedded import EmbeddedModel
+from hybridlab.llm.gguf_adapter import save_gguf_adapter
 from hybridlab.llm.grounded_prompt import NO_EVIDENCE
 from hybridlab.llm.span_grammar import span_grammar
 from hybridlab.llm.tool_calls import NO_TOOL, NotACall, Tool, call_grammar, read_call, tool_messages, write_call
+
+from tests.unit.test_expert import network
 
 TOOLS = (Tool("get_weather", "forecast", ("city", "day")),)
 CASES = [case for group in make_groups(30, part="test") for case in group]
@@ -204,7 +207,10 @@ def test_what_can_not_start_is_one_sentence(tmp_path, capsys):
     assert "none.gguf is not there" in capsys.readouterr().err
     (tmp_path / "bad.gguf").write_bytes(b"GGUF no")
     assert main(["--adapter", str(tmp_path / "bad.gguf")]) == 1
-    assert "bad.gguf can't be loaded together" in capsys.readouterr().err
+    assert "bad.gguf is cut off" in capsys.readouterr().err
+    save_gguf_adapter(network(hidden=288), tmp_path / "other.gguf")
+    assert main(["--adapter", str(tmp_path / "other.gguf")]) == 1
+    assert "other.gguf can't be loaded together" in capsys.readouterr().err
 
 
 def test_an_empty_training_set_is_refused():

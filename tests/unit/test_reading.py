@@ -55,6 +55,19 @@ def test_marks_are_the_same_however_the_file_is_fetched(read, piece):
     assert read(text, piece)[1] == read(text)[1]
 
 
+@pytest.mark.slow(seconds=7)
+def test_a_line_without_an_end_is_read_like_the_same_text_in_pieces(read):
+    pairs = taken_pairs(4, seed=6)
+    text = plant(PROSE * 1700, pairs, seed=6).replace("\n", " ")
+    reader, marks, progress = read(text)
+    size = len(text.encode())
+    assert [at.bytes for at in progress] == [2**16, 2**17, size]
+    assert {(mark.key, mark.value, mark.kind, mark.line) for mark in marks} == {(*pair, "new", 1) for pair in pairs.items()}
+    other = LongReader.load()
+    assert [one for one in read_file((text[i : i + 999] for i in range(0, len(text), 999)), other) if isinstance(one, Mark)] == marks
+    assert other.answers() == reader.answers()
+
+
 def test_what_is_said_again_far_away_is_known_again_and_what_is_said_otherwise_is_named(read):
     far = PROSE * 40  # more than a chunk
     assert len(encode(far)) > 2 * CHUNK

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hybridlab.llm.gguf import GGUFFile
 from hybridlab.llm.instruction import Message
 from hybridlab.llm.smollm2 import gguf_path
 
@@ -50,6 +51,8 @@ class EmbeddedModel:
         try:
             self._server = xllamacpp.Server(server_options(path, context=CONTEXT, streams=1, threads=threads, adapters=self.adapters))
         except RuntimeError as error:
+            for file in (path, *self.adapters):
+                GGUFFile(file)  # the one that is damaged says so by itself
             files = ", ".join(str(file) for file in (path, *self.adapters))
             raise ValueError(f"{files} can't be loaded together ({error}): make the adapter anew for this model") from error
 

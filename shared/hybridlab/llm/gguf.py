@@ -70,7 +70,7 @@ class GGUFFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not self.path.is_file():
-            raise GGUFError(f"{self.path} is not there")
+            raise GGUFError(f"{self.path} is not there: check the path, or fetch the model")
         self._bytes = np.memmap(self.path, np.uint8, "r") if self.path.stat().st_size else np.zeros(0, np.uint8)
         self._place = 0
         if (magic := self._take(4)) != b"GGUF":

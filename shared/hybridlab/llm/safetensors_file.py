@@ -33,7 +33,7 @@ def read_table(path: str | Path) -> dict[str, dict]:
     """
     path = Path(path)
     if not path.is_file():
-        raise SafetensorsError(f"{path} is not there")
+        raise SafetensorsError(f"{path} is not there: check the path, or fetch the model")
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
