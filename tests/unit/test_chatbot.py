@@ -208,6 +208,10 @@ def test_what_can_not_start_is_one_sentence(tmp_path, capsys):
     (tmp_path / "bad.gguf").write_bytes(b"GGUF no")
     assert main(["--adapter", str(tmp_path / "bad.gguf")]) == 1
     assert "bad.gguf is cut off" in capsys.readouterr().err
+
+
+@pytest.mark.slow(seconds=4)
+def test_an_adapter_of_other_shapes_is_one_sentence(tmp_path, capsys):
     save_gguf_adapter(network(hidden=288), tmp_path / "other.gguf")
     assert main(["--adapter", str(tmp_path / "other.gguf")]) == 1
     assert "other.gguf can't be loaded together" in capsys.readouterr().err
