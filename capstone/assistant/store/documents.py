@@ -93,6 +93,8 @@ def give_jobs(write: sqlite3.Connection) -> None:
 def document_of(row) -> Document:
     return Document(**{**dict(row), "warnings": json.loads(row["warnings"])})
 
+PIECES = "SELECT id, document, page, start, end, context FROM chunks"
+
 
 class Documents:
     """Every call that a user's request leads to names the owner; another owner's document is not there (KeyError)."""
@@ -230,12 +232,9 @@ class Documents:
     def to_embed(self, document: str, limit: int) -> list[tuple[int, str]]:
         """Chunks without an embedding or a reading: id, and the text that is embedded (context and chunk)."""
         rows = self.database.connection.execute(
-            "SELECT chunks.id, context, substr(text, start + 1, end - start) AS text FROM chunks "
-            "JOIN pages ON pages.document = chunks.document AND ordinal = page "
-            "WHERE chunks.document = ? AND reader = '' ORDER BY chunks.id LIMIT ?",
-            (document, limit),
-        )
-        return [(row["id"], f"{row['context']}\n{row['text']}".strip()) for row in rows]
+            f"{PIECES} WHERE document = ? AND reader = '' ORDER BY id LIMIT ?", (document, limit)
+        ).fetchall()
+        return [(row["id"], f"{row['context']}\n{text}".strip()) for row, text in self._cut(rows)]
 
     def embedded(self, ids: Sequence[int], vectors: np.ndarray) -> list[int]:
         """Store embeddings [n, dim]; returns the ids whose chunks are still there."""
@@ -278,12 +277,23 @@ class Documents:
 
     def words(self, document: str) -> tuple[list[int], list[str]]:
         """The chunks of a document, and the text that each is found by (context and chunk)."""
-        rows = self.database.connection.execute(
-            "SELECT chunks.id, context || char(10) || substr(text, start + 1, end - start) AS text FROM chunks "
-            "JOIN pages ON pages.document = chunks.document AND ordinal = page WHERE chunks.document = ? ORDER BY chunks.id",
-            (document,),
-        ).fetchall()
-        return [row["id"] for row in rows], [row["text"] for row in rows]
+        found = self._cut(self.database.connection.execute(f"{PIECES} WHERE document = ? ORDER BY id", (document,)).fetchall())
+        return [row["id"] for row, _ in found], [f"{row['context']}\n{text}" for row, text in found]
+
+    def _cut(self, chunks: Sequence[sqlite3.Row]) -> list[tuple[sqlite3.Row, str]]:
+        """Each chunk with its text; none whose page is gone meanwhile. Not by SQLite's substr: it reads a page from its beginning for every
+        chunk, and a text file is one page, however long."""
+        places = json.dumps(sorted({(row["document"], row["page"]) for row in chunks}))
+        pages = {
+            (row["document"], row["ordinal"]): row["text"]
+            for row in self.database.connection.execute(
+                "SELECT document, ordinal, text FROM json_each(?) AS place JOIN pages "
+                "ON document = json_extract(place.value, '$[0]') AND ordinal = json_extract(place.value, '$[1]')",
+                (places,),
+            )
+        }
+        there = [(row, pages.get((row["document"], row["page"]))) for row in chunks]
+        return [(row, page[row["start"] : row["end"]]) for row, page in there if page is not None]
 
     def chunk_ids(self, owner: str, documents: Iterable[str]) -> list[int]:
         """The chunks of some of an owner's documents."""
@@ -296,11 +306,11 @@ class Documents:
     def chunks(self, owner: str, ids: Sequence[int]) -> list[StoredChunk]:
         """Chunks by id, in the order asked for; those that are another owner's or gone are left out."""
         rows = self.database.connection.execute(
-            "SELECT chunks.id, chunks.document, name, page, number, heading, start, end, kind, context, "
-            "substr(text, start + 1, end - start) AS text FROM chunks "
+            "SELECT chunks.id, chunks.document, name, page, number, heading, start, end, kind, context FROM chunks "
             "JOIN documents ON documents.id = chunks.document JOIN pages ON pages.document = chunks.document AND ordinal = page "
             "WHERE chunks.owner = ? AND chunks.id IN (SELECT value FROM json_each(?))",
             (owner, json.dumps(list(map(int, ids)))),
-        )
-        found = {row["id"]: StoredChunk(**{**dict(row), "heading": tuple(json.loads(row["heading"]))}) for row in rows}
+        ).fetchall()
+        cut = self._cut(rows)
+        found = {row["id"]: StoredChunk(**{**dict(row), "heading": tuple(json.loads(row["heading"])), "text": text}) for row, text in cut}
         return [found[i] for i in map(int, ids) if i in found]
