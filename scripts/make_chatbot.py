@@ -64,7 +64,7 @@ def measure(groups: int) -> dict[str, object]:
         with tqdm(total=len(cases), desc=name) as bar:
             scores[name] = score(cases, lambda case, a=adapter: held_out_answer(model, case, a), lambda done: bar.update())
     print(table(scores))
-    return {"groups": groups, "seed": SEED, "scores": {name: asdict(value) for name, value in scores.items()}, "table": table(scores)}
+    return {"test_groups": groups, "seed": SEED, "scores": {name: asdict(value) for name, value in scores.items()}, "table": table(scores)}
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ class Check:
     hidden: tuple[Mapping[str, Any], ...]
     forbids: frozenset[str]
     hints: tuple[str, str, str]
+    seconds: float = 0.0  # of processor time for an outcome that the check measures itself, beside what an answer may take
 
     @property
     def promise(self) -> str:
@@ -40,6 +41,7 @@ def check(
     hidden: Sequence[Mapping[str, Any]],
     hints: tuple[str, str, str],
     forbids: Sequence[str] = (),
+    seconds: float = 0.0,
 ) -> Callable[[Callable[..., None]], Check]:
     """Declare the check of the exercise `symbol` (dotted name in hybridlab).
 
@@ -51,7 +53,7 @@ def check(
         raise ValueError(f"the check of {symbol} needs three hints, got {len(hints)}")
 
     def declare(judge: Callable[..., None]) -> Check:
-        declared = Check(symbol, judge, tuple(visible), tuple(hidden), frozenset(forbids), tuple(hints))
+        declared = Check(symbol, judge, tuple(visible), tuple(hidden), frozenset(forbids), tuple(hints), seconds)
         if not declared.promise:
             raise ValueError(f"the check of {symbol} needs a docstring: what a passing answer has been seen to do")
         return declared

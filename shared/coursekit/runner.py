@@ -148,7 +148,7 @@ class Runner:
             "hidden": hidden,
             "mylab": str(mylab or ""),
             "folder": str(self.folder or ""),
-            "seconds": seconds or self.seconds,
+            "seconds": (seconds or self.seconds) + (exercise.check.seconds if self.folder else 0.0),
             "memory": MEMORY,
             "closed": [str(module_path(exercise.symbol)), *map(str, self.closed())],
         }

@@ -86,6 +86,14 @@ def test_the_target_is_the_number_of_right_answers(measure):
     assert refused(lambda: measure(right=7)) == "WEAVE-12"
 
 
+def test_the_engines_time_is_not_the_answers(tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(Runner, "ask", lambda runner, job: jobs.append(job))
+    for folder in (tmp_path, None):
+        Runner(load_course().week(PROJECT), folder=folder).check("interleave-halves", reference_source(SYMBOL))
+    assert jobs[0]["seconds"] == jobs[1]["seconds"] + 90
+
+
 @pytest.mark.slow(seconds=40)
 def test_the_runner_asks_the_file_beside_the_notebook(tmp_path):
     """In the sandbox, with the real engine: an adapter that changes nothing is told what it lacks, the recorded one passes."""

@@ -40,7 +40,7 @@ def interleave_halves(weight: Float[Tensor, "rows columns"], n_heads: int) -> Fl
 
     Raises: ValueError if the rows can't be split into `n_heads` heads of an even number of rows (the message names both).
 
-    Example: one head of four rows a b c d becomes a c b d.
+    Example: one head of six rows a b c d e f becomes a d b e c f.
     """
     if n_heads < 1 or weight.shape[0] % (2 * n_heads):
         raise ValueError(f"{weight.shape[0]} rows can't be split into {n_heads} heads of pairs")

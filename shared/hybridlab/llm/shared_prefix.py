@@ -87,8 +87,9 @@ def prefix_rows(groups: Sequence[Sequence[Example]], pad_token: int = 0) -> Pack
 def prefix_mask(segments: Int[Tensor, "rows time"]) -> Bool[Tensor, "rows 1 time time"]:
     """Which token may look at which in rows with a common beginning: True = may look.
 
-    A token sees itself, what stands before it in its own segment, and all of segment 0, the common part (which itself sees
-    nothing of the rest). Padding (segment -1) sees what stands before it among the padding, itself included, and nothing else.
+    A token sees itself and what stands before it in its own segment; from a segment above 0 it also sees all of segment 0, the
+    common part (which itself sees nothing of the rest). Padding (segment -1) sees what stands before it among the padding, itself
+    included, and nothing else.
     Dimension 1 stands for all heads. The mask lies on the segments' device.
     """
     query, key = segments[:, None, :, None], segments[:, None, None, :]

@@ -72,20 +72,23 @@ def read_call(answer: str, tools: Sequence[Tool]) -> tuple[str, dict[str, Any]]:
     """(name, arguments) of the call in a model's answer.
 
     An answer is a call if it matches CALL as a whole, but for spaces and newlines around it, and if the text between the marks is
-    a JSON object with the entries "name" and "arguments" and no others, the arguments an object themselves. The name must be that
-    of one of `tools`, and the names of the arguments exactly those of that tool, in any order. Their values may be anything.
+    a JSON object with the entries "name" (a string) and "arguments" (an object) and no others. The name must be that of one of
+    `tools`, and the names of the arguments exactly those of that tool, in any order. Their values may be anything.
 
-    Raises NotACall for everything else, with the reason. Where the tool is unknown the message lists the names of those that
-    there are; where the arguments do not fit, the names of those that the tool takes.
+    Raises NotACall for everything else, JSON that is nested too deep to be read included, with the reason. Where the tool is
+    unknown the message lists the names of those that there are; where the arguments do not fit, the names of those that the tool
+    takes.
     """
     found = CALL.fullmatch(answer.strip())
     if not found:
         raise NotACall(f"the answer is no <tool_call>…</tool_call>: {answer.strip()[:60]!r}")
     try:
         call = json.loads(found.group(1))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NotACall(f"what stands in the call is no JSON ({error})") from None
-    if not isinstance(call, dict) or set(call) != {"name", "arguments"} or not isinstance(call["arguments"], dict):
+    if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
+        raise NotACall('the call is no {"name": ..., "arguments": {...}}')
+    if not isinstance(call["name"], str) or not isinstance(call["arguments"], dict):
         raise NotACall('the call is no {"name": ..., "arguments": {...}}')
     known = {tool.name: tool for tool in tools}
     if call["name"] not in known:

@@ -49,6 +49,8 @@ def check_prefix_mask(prefix_mask, segments):
     query, key = segments[:, None, :, None], segments[:, None, None, :]
     where = [int(i) for i in (got != expected).nonzero()[0]]
     told = f"in row {where[0]} token {where[2]} (segment {int(segments[where[0], where[2]])}) and token {where[3]} (segment {int(segments[where[0], where[3]])})"
+    if torch.equal(got, ~expected):
+        raise Mistake("PMSK-07", "the mask is the wrong way round", told, "True = may look")
     if got.triu(1).any():
         raise Mistake("PMSK-03", "a token sees what comes after it", told, "keep the lower triangle: .tril()")
     if torch.equal(got, (query == key).tril()):
@@ -101,8 +103,8 @@ def laid_out(groups, pad_token):
 
 @check(
     "hybridlab.llm.shared_prefix.prefix_rows",
-    visible=[{"groups": [(4, [(2, 2), (3, 1)])]}, {"groups": [(3, [(1, 2), (2, 3)]), (5, [(2, 1)])], "pad_token": 7}],
-    hidden=[{"groups": [(0, [(3, 2), (2, 2)]), (6, [(1, 1), (2, 2), (1, 4)])], "seed": 3, "pad_token": 2}, {"groups": [(2, [(4, 3)]), (1, [(1, 1)])], "seed": 4}, {"bad": True}],
+    visible=[{"groups": [(4, [(2, 2), (3, 1)])]}, {"groups": [(3, [(1, 2), (2, 3)]), (5, [(2, 1)])], "pad_token": 7}, {"bad": True}],
+    hidden=[{"groups": [(0, [(0, 3), (0, 2)])], "seed": 5}, {"groups": [(0, [(3, 2), (2, 2)]), (6, [(1, 1), (2, 2), (1, 4)])], "seed": 3, "pad_token": 2}, {"groups": [(2, [(4, 3)]), (1, [(1, 1)])], "seed": 4}, {"bad": True}],
     hints=(
         "Draw the row of a group of two on paper: tokens, labels, positions, segments below each other.",
         "First the common part, once. Then a pointer that runs through the row: each example's rest goes from there, and its positions go on where the common part ends.",
@@ -167,8 +169,15 @@ TOOLS = [("get_weather", ("city", "day")), ("stop", ())]
         {"answer": '<tool_call>{"name": "get_weather", "arguments": {"city": "Huế", "day": "Monday"}}</tool_call>', "wanted": ("get_weather", {"city": "Huế", "day": "Monday"})},
         {"answer": "It will rain.", "wanted": None, "code": "CALL-01"},
         {"answer": '<tool_call>{"name": "get_weather", "arguments": {"city": "Huế"</tool_call>', "wanted": None, "code": "CALL-02"},
+        {"answer": ' <tool_call>{"arguments": {}, "name": "stop"}</tool_call>\n', "wanted": ("stop", {})},
+        {"answer": 'I stop. <tool_call>{"name": "stop", "arguments": {}}</tool_call>', "wanted": None, "code": "CALL-03"},
+        {"answer": '<tool_call>"stop"</tool_call>', "wanted": None, "code": "CALL-04"},
+        {"answer": '<tool_call>{"name": "restart", "arguments": {}}</tool_call>', "wanted": None, "code": "CALL-05", "says": "stop"},
+        {"answer": '<tool_call>{"name": "get_weather", "arguments": {"day": "Monday"}}</tool_call>', "wanted": None, "code": "CALL-06", "says": "city"},
     ],
     hidden=[
+        {"answer": f"<tool_call>{'[' * 100_000}</tool_call>", "wanted": None, "code": "CALL-02"},
+        {"answer": '<tool_call>{"name": ["stop"], "arguments": {}}</tool_call>', "wanted": None, "code": "CALL-04"},
         {"answer": ' \n<tool_call>\n{"arguments": {}, "name": "stop"}\n</tool_call> ', "wanted": ("stop", {})},
         {"answer": '<tool_call>{"name": "get_weather", "arguments": {"day": {"of": "week", "n": 3}, "city": "</b>"}}</tool_call>', "wanted": ("get_weather", {"day": {"of": "week", "n": 3}, "city": "</b>"})},
         {"answer": 'Of course! <tool_call>{"name": "stop", "arguments": {}}</tool_call>', "wanted": None, "code": "CALL-03"},
@@ -184,8 +193,8 @@ TOOLS = [("get_weather", ("city", "day")), ("stop", ())]
     ],
     hints=(
         "What is the first thing that can be wrong with the answer, what the next? Check in that order, and stop at the first.",
-        "CALL.fullmatch(answer.strip()) is None where the answer is no call; group(1) is the JSON. json.loads raises ValueError.",
-        "isinstance(call, dict), set(call) == {'name', 'arguments'}, isinstance(call['arguments'], dict); then the name, then set(call['arguments']) against the tool's.",
+        "CALL.fullmatch(answer.strip()) is None where the answer is no call; group(1) is the JSON. json.loads raises ValueError, or RecursionError where it is nested too deep.",
+        "isinstance(call, dict), set(call) == {'name', 'arguments'}, the name a str, the arguments a dict; then the name, then set(call['arguments']) against the tool's.",
     ),
 )
 def check_read_call(read_call, answer, wanted, code="", says=""):
@@ -224,13 +233,14 @@ def check_read_call(read_call, answer, wanted, code="", says=""):
 
 @check(
     "hybridlab.llm.gguf_adapter.interleave_halves",
-    visible=[{"n_heads": 2, "d_head": 4, "columns": 3}, {"outcome": True}],
+    visible=[{"n_heads": 2, "d_head": 6, "columns": 3}, {"outcome": True}],
     hidden=[{"n_heads": 1, "d_head": 8, "columns": 2}, {"n_heads": 3, "d_head": 6, "columns": 8}, {"n_heads": 5, "d_head": 2, "columns": 1}, {"n_heads": 2, "d_head": 12, "columns": 7}],
     hints=(
         "Number the rows of one head 0 … 5. In which order does the contract want them?",
         "Row 0 of the first half, row 0 of the second half, row 1 of the first, row 1 of the second, …, in each head by itself.",
         "Split the rows into three axes (heads, 2, d/2), exchange the last two of them, and flatten: unflatten, transpose(1, 2), flatten(0, 2).",
     ),
+    seconds=90,  # eighteen answers of the engine: 25 s here
 )
 def check_interleave_halves(interleave_halves, n_heads=0, d_head=0, columns=0, outcome=False):
     """The halves of each head are interleaved; the adapter that your notebook exported answers held-out questions."""
@@ -260,6 +270,11 @@ def check_interleave_halves(interleave_halves, n_heads=0, d_head=0, columns=0, o
     for rows, heads in ((n_heads * d_head, 2 * n_heads * d_head), (3 * n_heads, n_heads), (4, 0)):
         must_raise(ValueError, lambda r=rows, h=heads: interleave_halves(torch.zeros(r, 2), h), "WEAVE-04",
                    f"{rows} rows and {heads} heads do not fit, and it must raise ValueError", "look at rows % (2 * n_heads) first, and at n_heads < 1")
+    try:
+        interleave_halves(torch.zeros(35, 2), 11)
+    except ValueError as error:
+        if not ("35" in str(error) and "11" in str(error)):
+            raise Mistake("WEAVE-07", "the error does not name the rows and the heads", str(error)[:100], "say how many rows there are, and into how many heads they were to go") from None
 
 
 def measure_outcome():
@@ -286,4 +301,4 @@ def measure_outcome():
     right = sum(held_out_answer(model, case, adapter=0).strip() == case.answer for case in asked)
     if right < TARGET:
         raise Mistake("WEAVE-12", "the exported adapter does not pass what training prepared it for", f"{right} of {len(asked)} held-out cases are right, word for word; the target is {TARGET}",
-                      "does the mean of eight end below 0.6 in the curve? Is the adapter exported after training, with interleave_halves as checked above?")
+                      "does the mean of eight end near 0.3 in the curve? Train to the end, then run the cell of the export once more")

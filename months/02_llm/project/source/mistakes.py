@@ -38,6 +38,12 @@ def prefix_mask(segments):
     return ((query >= key) & (key >= 0) | (query == key)).tril()
 
 
+@mistake("PMSK-07", "True for what may not be looked at")
+def prefix_mask(segments):
+    query, key = segments[:, None, :, None], segments[:, None, None, :]
+    return ~((query == key) | ((key == 0) & (query > 0))).tril()
+
+
 @correct("with broadcasting comparisons of places")
 def prefix_mask(segments):
     places = torch.arange(segments.shape[1], device=segments.device)
@@ -121,6 +127,28 @@ def prefix_rows(groups, pad_token=0):
             end = start + len(example.tokens) - common
             rows.tokens[row, start:end] = example.tokens[common:]
             rows.labels[row, start:end] = example.tokens[common:]
+            rows.positions[row, start:end] = torch.arange(common, len(example.tokens))
+            rows.segments[row, start:end] = segment
+            start = end
+    return rows
+
+
+@mistake("PROW-04", "the first token of a rest keeps its label")
+def prefix_rows(groups, pad_token=0):
+    if not groups:
+        raise ValueError("the training set is empty")
+    commons = [common_length(group) for group in groups]
+    lengths = [c + sum(len(e.tokens) - c for e in g) for c, g in zip(commons, groups)]
+    rows = PackedRows(*(torch.full((len(groups), max(lengths)), fill, dtype=torch.int64) for fill in (pad_token, IGNORE, 0, -1)))
+    for row, (common, group) in enumerate(zip(commons, groups)):
+        rows.tokens[row, :common] = group[0].tokens[:common]
+        rows.positions[row, :common] = torch.arange(common)
+        rows.segments[row, :common] = 0
+        start = common
+        for segment, example in enumerate(group, 1):
+            end = start + len(example.tokens) - common
+            rows.tokens[row, start:end] = example.tokens[common:]
+            rows.labels[row, start:end] = example.labels[common:]
             rows.positions[row, start:end] = torch.arange(common, len(example.tokens))
             rows.segments[row, start:end] = segment
             start = end
@@ -256,6 +284,23 @@ def read_call(answer, tools):
     return call["name"], call["arguments"]
 
 
+@mistake("CALL-02", "JSON that is nested too deep is let through as its own error")
+def read_call(answer, tools):
+    found = CALL.fullmatch(answer.strip())
+    if not found:
+        raise NotACall("no call")
+    try:
+        call = json.loads(found.group(1))
+    except ValueError:
+        raise NotACall("no JSON") from None
+    known = {tool.name: tool for tool in tools}
+    if not isinstance(call, dict) or set(call) != {"name", "arguments"} or not isinstance(call["arguments"], dict) or not isinstance(call["name"], str):
+        raise NotACall("not a call")
+    if call["name"] not in known or set(call["arguments"]) != set(known[call["name"]].arguments):
+        raise NotACall(f"choose from {known}")
+    return call["name"], call["arguments"]
+
+
 @mistake("CALL-03", "a call is looked for anywhere in the answer")
 def read_call(answer, tools):
     found = CALL.search(answer)
@@ -355,7 +400,7 @@ def read_call(answer, tools):
         raise NotACall("the marks are missing")
     try:
         call = json.loads(text[len("<tool_call>") : -len("</tool_call>")])
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise NotACall(f"no JSON: {error}") from error
     if type(call) is not dict or sorted(call) != ["arguments", "name"] or type(call["arguments"]) is not dict:
         raise NotACall("it needs a name and arguments, and nothing else")
@@ -409,6 +454,13 @@ def interleave_halves(weight, n_heads):
         raise ValueError("rows and heads do not fit")
     weight.copy_(weight.clone().unflatten(0, (n_heads, 2, -1)).transpose(1, 2).flatten(0, 2))
     return weight
+
+
+@mistake("WEAVE-07", "the error names neither rows nor heads")
+def interleave_halves(weight, n_heads):
+    if n_heads < 1 or weight.shape[0] % (2 * n_heads):
+        raise ValueError("rows and heads do not fit")
+    return weight.unflatten(0, (n_heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
 @correct("with strided writes")

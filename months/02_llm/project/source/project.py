@@ -12,11 +12,11 @@
 # * fine-tune within a budget of minutes, and show what changed in a table of before and after;
 # * export an adapter for another engine, and prove that it is the same adapter there.
 #
-# **Time:** about 4 hours. The notebook itself runs in less than 450 s on two CPU cores. · **You need:** weeks 5 to 7. Your promoted parts
-# are used; where you have none, the course's own take their place.
+# **Time:** about 4 hours. The notebook itself runs in less than 450 s on two CPU cores. · **You need:** weeks 5 to 7 (week 8's grammar is
+# given). Your promoted parts are used; where you have none, the course's own take their place.
 #
-# **Graded:** four exercises. The last one also asks the adapter that this notebook has exported: it loads your file in a new process. What
-# is printed here counts for nothing.
+# **Graded:** four exercises. The third one, `interleave_halves`, also loads the `chatbot.gguf` that this notebook has exported, in a new process, and asks it: at
+# least 8 of 18 held-out cases must be right, word for word. What is printed here counts for nothing.
 
 # %% id="parameters" tags=["parameters"]
 profile = "cpu"
@@ -105,8 +105,8 @@ for case in calls[:2]:
 
 # %% [markdown] id="test-title"
 # The test has its own passages, names, values and ways to ask. About half of its questions about made facts are about attributes that training never mentions, and
-# half of its tools are new. Otherwise we would measure memory. Before and after, the engine follows a grammar (week 8): what it writes is always a run of words out of
-# one sentence of a source and its number, or a call of a tool that was offered, or that there is none. The choice is the model's.
+# half of its tools are new. Otherwise we would measure memory. Before and after, the engine follows a grammar (week 8). With sources it writes words of one sentence
+# and its source's number, or that it found nothing; with tools a call of one that was offered, or that none fits. The choice is the model's.
 
 # %% id="before"
 held_out = [case for group in make_groups(3, part="test") for case in group]
@@ -131,7 +131,7 @@ for case, said in list(zip(held_out, said_before))[:4]:
 # %% [markdown] id="prefix-mask-why"
 # ## 1 · Read the sources once
 #
-# **Why.** The questions of a group begin with the same hundreds of tokens. Packed as in week 6, those would be read again for each question, and the
+# **Why.** The questions of a group begin with the same 80 to 460 tokens. Packed as in week 6, those would be read again for each question, and the
 # time is short. Instead they stand once in the row, and every question may look at them:
 #
 # ```
@@ -153,8 +153,8 @@ for name, row in zip(("0", "0", "1", "2", "-1"), ("x....", "xx...", "xxx..", "xx
 # %% [markdown] id="prefix-rows-why"
 # ## 2 · Rows with a common beginning
 #
-# **Why.** Now the rows themselves. Two things are easy to get wrong: a question's positions go on where the common part ends, whatever stands between in
-# the row; and the first token of a question stands behind another one's answer, which can't predict it.
+# **Why.** Now the rows themselves. Two things are easy to get wrong. A question's positions go on where the common part ends, whatever stands between in
+# the row. And no label may stand on a rest's first token: what stands before it in the row is another one's answer, which can't predict it.
 #
 # **Contract.** The docstring below is complete. `common_length(group)` is given.
 #
@@ -187,8 +187,8 @@ print(f"loss of one group: {together:.5f} nats per answer token together, {apart
 # %% [markdown] id="train-title"
 # ## Train
 #
-# LoRA of rank 8 on the upper twenty of the thirty blocks: the way back ends at the lowest adapter, so what lies below costs nothing on the way
-# back. Each group is one step. If you stop the cell (■) and run it again, it goes on where it was.
+# LoRA of rank 8 on the upper twenty of the thirty blocks: the backward pass ends at the lowest adapter, so the blocks below cost only the forward pass.
+# Each group is one step. If you stop the cell (■) and run it again, it goes on where it was.
 
 # %% id="train"
 seed_everything(0)
@@ -219,10 +219,12 @@ plt.show()
 #
 # **Contract.** The docstring below is complete.
 #
-# **Worked example.** Two heads of four rows:
+# The cell below exports with the library's part: the reference, until yours is promoted.
+#
+# **Worked example.** Two heads of six rows:
 
 # %% id="interleave-halves-example"
-print("rows before   0 1 2 3   4 5 6 7\nrows after    0 2 1 3   4 6 5 7")
+print("rows before   0 1 2 3 4 5   6 7 8 9 10 11\nrows after    0 3 1 4 2 5   6 9 7 10 8 11")
 
 # %% id="export"
 exported = save_gguf_adapter(model, "chatbot.gguf")
@@ -238,7 +240,7 @@ print(f"{exported}: {exported.stat().st_size / 1e6:.1f} MB, beside a model of 93
 tuned, plain = EmbeddedModel([exported], threads=threads), load_model()
 prompts = [dialogue_pieces(case.messages, tokenizer) for case in held_out[:2]]
 prompts = [pieces[0].tokens + pieces[1].tokens[:k] for pieces in prompts for k in (0, 3)]
-noise = {"without adapter": [], "with adapter": [], "the wrong way (base against tuned)": []}
+noise = {"without adapter": [], "with adapter": [], "for scale: engine without, torch with it": []}
 with torch.no_grad():
     for prompt in prompts:
         here = [m(torch.tensor([prompt])).logits[0, -1].log_softmax(-1) for m in (plain, model)]
@@ -267,38 +269,37 @@ print(CALL.fullmatch(answer).group(1))
 # %% [markdown] id="after-title"
 # ## Before and after
 #
-# The same held-out cases, in the engine, with your adapter. An answer counts where it holds the wanted words and names the source that tells it; silence where
-# it is said in any words; a call where nothing in it differs. Hardest is to keep silent where a source names the thing and leaves out
-# what is asked: the model often takes the nearest number.
+# The same held-out cases, in the engine, with your adapter. An answer counts where it holds the wanted words and names the source that tells it; a call where
+# nothing in it differs. Below the table are two cases of each ability, with what was wanted where the answer is another.
 
 # %% id="after"
 said_after, after = ask(tuned, adapter=0)
 print(table({"before": before, "after": after}))
 
 # %% id="after-examples"
-pairs = list(zip(held_out, said_after))
-for case, said in [*pairs[:4], *islice((pair for pair in pairs if pair[0].ability == "tool"), 2)]:
-    show(case, said)
+for ability in ("answer", "abstain", "tool"):
+    for case, said in islice(((case, said) for case, said in zip(held_out, said_after) if case.ability == ability and (case.gold or ability == "abstain")), 2):
+        show(case, said)
+        print(f"{'':10}{'✓' if said.strip() == case.answer else '✗ wanted: ' + case.answer}")
 
 # %% [markdown] id="recorded-title"
-# A handful of cases says little: six right of six may as well be four. The table below is of other cases, 144 in all, and of the expert in the folder `expert` of this project, which was trained by this very plan (`python scripts/make_chatbot.py`).
+# A handful of cases says little: six right of six may as well be four. The table below is of a new draw, 144 cases, and of the expert in the folder `expert` of this project, which was trained by this very plan (`python scripts/make_chatbot.py`).
 
 # %% id="recorded"
 recorded = json.loads((REPO / "months/02_llm/project/recorded.json").read_text())
 print(recorded["table"])
 
 # %% [markdown] id="recorded-read"
-# **Read it honestly.** The grammar alone makes nothing right: before, hardly an answer is word for word as it should be. After it four of ten
-# hold the wanted words and name their source. Where the sources do not tell, the model says so in half of the cases, and when it says so, it is right three times of
-# four. Seven of ten calls are exactly right. This has a price: of ten requests that no tool fits, two are called all the same, where the untuned model, which
-# calls nothing, is hardly ever wrong. Among 36 cases of a kind, a share is certain to about 0.16 either way, and another run of the same plan moves each of
-# these figures by as much.
+# **Read it honestly.** Within the grammar alone no answer is word for word right; one in five holds the wanted words, next to others. After training four of ten
+# hold them and name their source. Where the sources do not tell, the model says so in half of the cases, and of the 26 times that it says so, it is right 19 times.
+# Seven of ten calls are exactly right. This has a price: of ten requests that no tool fits, two are called all the same, where the untuned model, which hardly
+# ever calls, is hardly ever wrong. Among 36 cases of a kind, a share is certain to about 0.16 either way.
 
 # %% [markdown] id="chat-title"
 # ## Talk to it
 #
-# Put your own sources and questions here. (The last question is not answered by these: see whether your chatbot notices.) In a terminal, `python -m hybridlab.llm.chatbot --adapter chatbot.gguf --sources notes.txt` asks about the
-# paragraphs of a file, and without `--sources` it is plain conversation.
+# Put your own sources and questions here. (The last question is not answered by these, and the chatbot that we trained did not notice.) In a terminal, `python -m hybridlab.llm.chatbot --adapter chatbot.gguf --sources notes.txt` asks about the
+# paragraphs of a file, and without `--sources` there is no grammar: it was tuned for sources and tools, and it shows.
 
 # %% id="chat"
 sources = ["The tea house by the lake opens at 9:30. Dogs are welcome on the terrace.", "Boats are rented by Marie Lindqvist for 12 EUR an hour."]
