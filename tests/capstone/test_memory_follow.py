@@ -4,6 +4,7 @@ compared with controls that see what they should and no more."""
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from assistant.memory.stream import ITSELF, KINDS, MARKS, STEEP, Shape, StreamRe
 from hybridlab.ssm.discretize import discretize
 
 from capstone.evaluation.memory_controls import NAMES, WINDOW, mixer
-from capstone.evaluation.memory_follow import difference
+from capstone.evaluation.memory_follow import AGE, ALIKE, GROUPS, by_rule, difference, right, summary, trained
 from capstone.evaluation.memory_lessons import Lesson, lesson
-from capstone.evaluation.memory_probes import training
+from capstone.evaluation.memory_probes import ABILITIES, Asked, training
 from capstone.evaluation.memory_train import new_reader, scores, train
 from capstone.evaluation.memory_vectors import Vectors, seen
 from tests.capstone.test_memory_exam import Encoder
@@ -265,3 +266,71 @@ def test_a_difference_is_of_the_mean_of_seeds_and_draws_them_anew():
     """Of two seeds one is right throughout and one never: either may be drawn twice."""
     of = difference(ways([[1, 1]], [[0, 0]]), ways([[0, 0]]))
     assert of == pytest.approx({"difference": 0.5, "low": 0.0, "high": 1.0})
+
+
+# --- the table of ways ----------------------------------------------------------------------------------------------
+
+
+def test_the_rule_lifts_turns_by_their_nearest_piece_to_the_users_last_turn_that_is_like_the_question(monkeypatch: pytest.MonkeyPatch):
+    """Of turns that are like the question, the first is the user's but long ago, the fourth the assistant's, the last said afterwards."""
+    like, near, pieces = [1.0, 0.0, 0.0], [0.82, 0.1, 0.4], torch.eye(3)[[0, 1, 2, 0, 1, 2, 0]]
+    turns, of_piece = torch.tensor([like, [0, 1, 0], near, like, like]), torch.tensor([0, 1, 1, 2, 3, 3, 4])
+    users = torch.tensor([[1.0], [1], [1], [0], [1]])
+    ages = [AGE * np.log([1 + end, end - 1]) for end in (4, 5)]  # of the first and the third, up to the question and to the end
+    assert [near[0] - third > 1 - first for first, third in ages] == [True, False]
+    monkeypatch.setattr("capstone.evaluation.memory_follow.questions_of", lambda talk: (torch.tensor([like, [0.0, 1, 0]]), [4, 2]))
+    later, earlier = by_rule(None, SimpleNamespace(turns=turns, marks=users, pieces=pieces, of_piece=of_piece))
+    assert later == pytest.approx(ALIKE * np.array([0.82, 0.4, 0.82, 0.4]))
+    assert earlier == pytest.approx(ALIKE * np.array([0.0, 1.0]))
+
+
+def test_a_trained_reader_is_the_one_that_was_kept_and_drops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("capstone.evaluation.memory_follow.kept", lambda name, seed: tmp_path / f"{name} {seed}")
+    made = {seed: StreamReader(Shape(), mixer("gru", Shape(), torch.randn(400, Shape().dim))) for seed in (0, 1)}
+    for seed, one in made.items():
+        torch.save(one.state_dict(), tmp_path / f"gru {seed}")
+    found = trained("gru", 1)
+    assert not any(part.training for part in found.modules())
+    assert found.state_dict().keys() == made[1].state_dict().keys()
+    assert all(torch.equal(tensor, made[1].state_dict()[name]) for name, tensor in found.state_dict().items())
+    with pytest.raises(FileNotFoundError):
+        trained("mamba", 1)
+
+
+def asking(*asked: tuple[str, int | None]) -> SimpleNamespace:
+    """A talk of 300 turns whose questions, of an ability and a distance, are each answered by turn 7."""
+    made = [Asked(ability, "", "en", 300, 0, (7,), None if back is None else 300 - back) for ability, back in asked]
+    return SimpleNamespace(talk=SimpleNamespace(asked=made))
+
+
+def test_of_a_group_it_is_told_talk_by_talk_which_questions_have_their_answer_first():
+    talks = [asking(("follow", 50), ("plain", None), ("follow", 1), ("follow", 200)), asking(("plain", None)), asking(("follow", 200))]
+    ranking = [[[7], [7, 1], [2, 7], [3, 7]], [[7]], [[7]]]
+    assert [of.tolist() for of in right(talks, ranking, "follow")] == [[1, 0, 0], [], [1]]
+    assert [of.tolist() for of in right(talks, ranking, "follow ≥ 50")] == [[1, 0], [], [1]]
+    assert [of.tolist() for of in right(talks, ranking, "plain")] == [[1], [1], []]
+
+
+def test_a_way_is_the_mean_of_its_seeds_beside_the_assistant_and_the_mamba_beside_each_other_reader(monkeypatch: pytest.MonkeyPatch):
+    """One question of each group: the ways differ in the follow-up at 200 turns, and the second Mamba has it fourth."""
+    monkeypatch.setattr("capstone.evaluation.memory_follow.DRAWS", 50)
+    groups = [*(("follow", back) for back in (2, 10, 50, 200)), *((ability, None) for ability in ABILITIES[:6])]
+    first, fourth, never = [7], [1, 2, 3, 7], [1] * 5 + [7]
+    talks = [asking(*groups)] * 2
+
+    def found(far: list[int]) -> list[list[list[int]]]:
+        return [[first, never, never, far, *[first] * 6]] * 2
+
+    ranked = {"assistant": never, "two steps": first, "mamba 0": first, "mamba 1": fourth, "none 0": never, "window 0": fourth}
+    made = summary(talks, {name: found(far) for name, far in ranked.items()})
+    assert list(made) == ["assistant", "two steps", "mamba", "none", "window"]
+    assert all(set(GROUPS) <= of.keys() for of in made.values())
+    shares = {name: [made[name]["follow 200"][k] for k in ("R@1", "R@5")] for name in made}
+    assert shares == {"assistant": [0, 0], "two steps": [1, 1], "mamba": [0.5, 1], "none": [0, 0], "window": [0, 1]}
+    assert made["assistant"]["follow"] == {"n": 8, "R@1": 0.25, "R@5": 0.25}
+    assert made["mamba"]["follow ≥ 50"] == pytest.approx({"n": 4, "R@1": 0.25, "R@5": 0.5, "difference": 0.25, "low": 0.0, "high": 0.5})
+    assert made["two steps"]["follow 200"]["difference"] == 1
+    assert {name for of in made.values() for name in of.keys() - set(GROUPS)} == {"over none", "over window"}
+    assert made["mamba"]["over window"].keys() == {"follow", "follow ≥ 50"}
+    assert made["mamba"]["over window"]["follow"] == pytest.approx({"difference": 0.125, "low": 0.0, "high": 0.25})
+    assert made["mamba"]["over none"]["follow ≥ 50"]["difference"] == 0.25
