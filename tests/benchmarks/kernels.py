@@ -4,7 +4,6 @@ Only on a machine with such a GPU and `mamba-ssm` (docker/environment-gpu.yml); 
 """
 
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from unittest.mock import patch
 
@@ -17,8 +16,8 @@ from hybridlab.ssm.selective_scan import selective_scan
 from hybridlab.ssm.ssd import ssd
 from torch import Tensor
 
-from tests.benchmarks.record import ratio, say, write
-from tests.benchmarks.scans import both_ways, forward, heads, matmuls, selective, two_levels
+from tests.benchmarks.record import say, write
+from tests.benchmarks.scans import Table, both_ways, forward, heads, matmuls, selective, two_levels
 from tests.unit.test_scans import ssd_as_loop
 
 LENGTHS, EXACT, REPEAT = (2_048, 16_384), (2, 63, 64, 1_000, 4_999), 5
@@ -29,18 +28,10 @@ NOTE = (
 )
 
 
-def turn_about(calls: dict[str, Callable[[], object]], repeat: int) -> dict[str, list[float]]:
-    """Milliseconds of each call on the GPU, turn about, after one that compiles."""
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(repeat + 1):
-        for name, call in calls.items():
-            torch.cuda.synchronize()
-            began = time.perf_counter()
-            call()
-            torch.cuda.synchronize()
-            if number:
-                samples[name].append(1e3 * (time.perf_counter() - began))
-    return samples
+def gpu_clock() -> float:
+    """Seconds, once the GPU has done what it was given."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def on_gpu(given: list[Tensor]) -> list[Tensor]:
@@ -81,25 +72,17 @@ def main() -> None:
     if not torch.cuda.is_available() or fused.kernels() is None:
         say("  there is no CUDA GPU with mamba-ssm here: what is on record stays")
         return
-    samples, ratios = {}, {}
-
-    def measure(label: str, length: int, calls: dict[str, Callable[[], object]]) -> None:
-        say(f"  {label}, {length:,} tokens")
-        taken = turn_about(calls, REPEAT)
-        for name, values in taken.items():
-            row = f"{label}, {length:,} tokens: {name}"
-            samples[row] = [1e3 * length / value for value in values]
-            if name != "ours":
-                ratios[row] = ratio(taken, "ours", name)
-
+    table = Table(gpu_clock)
     for length in LENGTHS:
         for name, make, kernel, ours in (
             ("Mamba", selective, fused.fused_selective_scan, two_levels),
             ("Mamba-2", heads, lambda *given: fused.fused_ssd(*given, None), matmuls),
         ):
             given = on_gpu(make(length))
-            measure(f"{name}'s scan, forward", length, {"ours": forward(ours, given), "kernel": forward(kernel, given)})
-            measure(f"{name}'s scan, forward and backward", length, {"ours": both_ways(ours, given), "kernel": both_ways(kernel, given)})
+            calls = {"ours": forward(ours, given), "kernel": forward(kernel, given)}
+            table.measure(f"{name}'s scan, forward", length, calls, "ours", REPEAT)
+            calls = {"ours": both_ways(ours, given), "kernel": both_ways(kernel, given)}
+            table.measure(f"{name}'s scan, forward and backward", length, calls, "ours", REPEAT)
 
     apart = []
     for number, name in ((1, "Mamba"), (2, "Mamba-2")):
@@ -116,7 +99,8 @@ def main() -> None:
                 with patch.object(fused, "kernels", lambda: None):
                     return model.read(there)
 
-            measure(f"a {name}, reading", 16_384, {"ours": without, "kernel": lambda model=model, there=there: model.read(there)})
+            calls = {"ours": without, "kernel": lambda model=model, there=there: model.read(there)}
+            table.measure(f"a {name}, reading", 16_384, calls, "ours", REPEAT)
 
     import mamba_ssm
 
@@ -129,4 +113,4 @@ def main() -> None:
         errors=errors(),
         models=" and ".join(apart),
     )
-    write("kernels", unit="tokens per second", samples=samples, ratios=ratios, note=note)
+    write("kernels", unit="tokens per second", samples=table.samples, ratios=table.ratios, note=note)

@@ -2,6 +2,7 @@
 
 import logging
 import statistics
+import time
 from collections.abc import Callable
 
 import torch
@@ -77,7 +78,8 @@ def both_ways(scan: Callable, given: list[Tensor]) -> Callable[[], object]:
 class Table:
     """Samples in tokens per second, and ratios to each group's base."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.process_time) -> None:
+        self.clock = clock
         self.samples: dict[str, list[float]] = {}
         self.ratios: dict[str, float] = {}
 
@@ -85,7 +87,7 @@ class Table:
         self, label: str, length: int, calls: dict[str, Callable], base: str, repeat: int, *, warm_up: bool = True
     ) -> dict[str, list[float]]:
         say(f"  {label}, {length:,} tokens")
-        taken = turn_about(calls, repeat, warm_up=warm_up)
+        taken = turn_about(calls, repeat, warm_up=warm_up, clock=self.clock)
         for name, milliseconds in taken.items():
             row = f"{label}, {length:,} tokens: {name}"
             self.samples[row] = [1e3 * length / value for value in milliseconds]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COLUMNS = "id, owner, name, media_type, sha256, bytes, state, error, error_code, title, warnings, pages, chunks, created, updated"
 EMBEDDED = "(SELECT count(*) FROM chunks WHERE chunks.document = documents.id AND embedding IS NOT NULL) AS embedded"
+PIECES = "SELECT id, document, page, start, end, context FROM chunks"  # for `Documents._cut`
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,6 @@ def give_jobs(write: sqlite3.Connection) -> None:
 
 def document_of(row) -> Document:
     return Document(**{**dict(row), "warnings": json.loads(row["warnings"])})
-
-PIECES = "SELECT id, document, page, start, end, context FROM chunks"
 
 
 class Documents:

@@ -86,9 +86,8 @@ def read_call(answer: str, tools: Sequence[Tool]) -> tuple[str, dict[str, Any]]:
         call = json.loads(found.group(1))
     except (ValueError, RecursionError) as error:
         raise NotACall(f"what stands in the call is no JSON ({error})") from None
-    if not isinstance(call, dict) or set(call) != {"name", "arguments"}:
-        raise NotACall('the call is no {"name": ..., "arguments": {...}}')
-    if not isinstance(call["name"], str) or not isinstance(call["arguments"], dict):
+    entries = isinstance(call, dict) and set(call) == {"name", "arguments"}
+    if not entries or not isinstance(call["name"], str) or not isinstance(call["arguments"], dict):
         raise NotACall('the call is no {"name": ..., "arguments": {...}}')
     known = {tool.name: tool for tool in tools}
     if call["name"] not in known:

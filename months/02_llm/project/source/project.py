@@ -39,7 +39,6 @@ from hybridlab.llm.tool_calls import CALL, NotACall, Tool
 import dataclasses
 import time as clock
 import zlib
-from itertools import islice
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -85,8 +84,8 @@ print(f"\n{sum(part.origin == 'learner' for part in parts)} of {len(parts)} part
 # one kind. They come in groups: the same sources, several questions.
 #
 # Four choices make it learnable in minutes. The answer is a *span*: a few neighbouring words, *copied*. Looking for what stood there before is what attention
-# heads do anyway, and what answers stands next to the words that the question shares with it. (We tried the whole sentence first. A small model can't learn it:
-# a sentence's first word comes before all that tells whether it is the right one.) Only one in five of the questions about sources has no answer: "I found nothing" is
+# heads do anyway, and what answers stands next to the words that the question shares with it.
+# Only one in five of the questions about sources has no answer: "I found nothing" is
 # easily learned, and a model that reads it often says it always. A tool's description shares a word with each request for it. And for as many requests
 # no tool fits, most of them meant for another tool.
 
@@ -278,7 +277,8 @@ print(table({"before": before, "after": after}))
 
 # %% id="after-examples"
 for ability in ("answer", "abstain", "tool"):
-    for case, said in islice(((case, said) for case, said in zip(held_out, said_after) if case.ability == ability and (case.gold or ability == "abstain")), 2):
+    asked = [(case, said) for case, said in zip(held_out, said_after) if case.ability == ability and (case.gold or ability == "abstain")]
+    for case, said in asked[:2]:
         show(case, said)
         print(f"{'':10}{'✓' if said.strip() == case.answer else '✗ wanted: ' + case.answer}")
 
