@@ -13,7 +13,7 @@ export const TEXTS = {
     failed: "Could not be read. {why}", tell: "{name}: {state}", warning: "Note:", deleted: "{name} was deleted.",
 
     read_this: "Read this", read_named: "Read this: {name}", reading: "Reading {name}",
-    reading_what: "The long reader goes through the whole file in memory of one size, without an index. It has learned one thing: pairs such as “amber -> 42”, one of 64 words and two digits. It holds about 16 of them surely, misses the values 28 and 59, and answers no other question.",
+    reading_what: "The long reader goes through the whole file in memory of one size, without an index. It has learned one thing: pairs such as “amber -> 42”, one of 64 words and two digits. It holds about 16 of them surely, and answers no other question.",
     reading_words: "This document is found by words only as yet. Search alone may find more once it is ready.",
     reading_bar: "How far it is read", reading_again: "Read it again from the beginning", reading_begun: "Reading …", reading_at: "{percent} % read.",
     reading_figures: "{percent} %: {tokens} tokens in {seconds} s, {rate} a second. Page {page} of {pages}.", reading_left: "About {seconds} s to go.",
@@ -121,7 +121,7 @@ export const TEXTS = {
     failed: "Không đọc được. {why}", tell: "{name}: {state}", warning: "Lưu ý:", deleted: "Đã xóa {name}.",
 
     read_this: "Đọc hết tệp", read_named: "Đọc hết tệp: {name}", reading: "Đọc {name}",
-    reading_what: "Bộ đọc dài đi qua toàn bộ tệp với bộ nhớ không đổi và không cần chỉ mục. Nó chỉ học một điều: các cặp như “amber -> 42”, gồm một trong 64 từ và hai chữ số. Nó giữ chắc khoảng 16 cặp, bỏ sót hai giá trị 28 và 59, và không trả lời được câu hỏi nào khác.",
+    reading_what: "Bộ đọc dài đi qua toàn bộ tệp với bộ nhớ không đổi và không cần chỉ mục. Nó chỉ học một điều: các cặp như “amber -> 42”, gồm một trong 64 từ và hai chữ số. Nó giữ chắc khoảng 16 cặp, và không trả lời được câu hỏi nào khác.",
     reading_words: "Hiện tài liệu này mới tìm được theo từ. Khi tài liệu sẵn sàng, tìm kiếm có thể thấy nhiều hơn.",
     reading_bar: "Đã đọc đến đâu", reading_again: "Đọc lại từ đầu", reading_begun: "Đang đọc …", reading_at: "Đã đọc {percent} %.",
     reading_figures: "{percent} %: {tokens} token trong {seconds} giây, {rate} mỗi giây. Trang {page} trên {pages}.", reading_left: "Còn khoảng {seconds} giây.",

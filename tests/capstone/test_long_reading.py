@@ -18,13 +18,6 @@ pytestmark = pytest.mark.slow(seconds=30)
 WORDS = "the king said no more of it and went to the river where a boat lay in the reeds for all the lords of the north".split()  # noqa: SIM905
 
 
-LEFT_OUT = ("28", "59")  # the values that the model does not take in, see its card
-
-
-def pairs_of(count: int, seed: int) -> dict[str, str]:
-    return {key: "00" if value in LEFT_OUT else value for key, value in draw_pairs(count, seed=seed).items()}
-
-
 def prose(characters: int, seed: int) -> str:
     chance, lines, size = random.Random(seed), [], 0
     while size < characters:
@@ -52,7 +45,7 @@ def refused(answer, status: int) -> str:
 
 
 def test_what_was_planted_far_apart_is_told_where_it_stands_beside_what_search_finds(assistant):
-    pairs = pairs_of(4, seed=1)
+    pairs = draw_pairs(4, seed=1)
     key, value = next(iter(pairs.items()))
     text = f"{plant(prose(40_000, 1), pairs, seed=1)}\n\f\n{prose(20_000, 2)}\n{key} -> {value}\n{prose(3_000, 3)}"
     document = assistant.upload(text, "long.txt")
@@ -106,7 +99,7 @@ def test_a_question_is_answered_by_the_keys_that_it_names_and_search_that_finds_
 
 
 def test_more_than_the_state_holds_is_told_as_marked_and_lost(assistant):
-    pairs = pairs_of(48, seed=2)
+    pairs = draw_pairs(48, seed=2)
     document = assistant.upload(plant(prose(30_000, 5), pairs, seed=2), "many.txt")
     with assistant.client() as client:
         told = events(client, document)

@@ -8,7 +8,7 @@ from hybridlab.data.parallel import load_parallel
 from hybridlab.ssm.decay_penalty import MARGIN, watch_decay
 from hybridlab.ssm.long_reader import CARD, PACKAGED, LongReader
 from hybridlab.ssm.needle import needle_model, score_needles
-from hybridlab.ssm.planted import ABSENT, FIRST_KEY, FIRST_VALUE, KEYS, VALUES, encode
+from hybridlab.ssm.planted import ABSENT, FIRST_KEY, FIRST_VALUE, VALUES, encode
 from hybridlab.ssm.reader_training import LONE, STRAY, filler, nearly_open, noise, plays, python_text, train_reader
 
 
@@ -78,6 +78,16 @@ def test_training_is_the_same_for_a_seed_and_begins_to_learn():
     assert sum(shares[-5:]) > sum(shares[:5])
 
 
+def test_every_step_of_the_layer_that_finds_begins_open():
+    """A relu step that begins shut has no gradient: two or three values of a hundred never opened theirs."""
+    for seed in range(3):
+        model = needle_model("relu", seed=seed)
+        keys, values = torch.meshgrid(torch.arange(FIRST_KEY, FIRST_VALUE, 8), torch.arange(FIRST_VALUE, ABSENT), indexing="ij")
+        with torch.no_grad(), watch_decay(model) as watch:
+            model.read(torch.stack([keys, values], -1).flatten(0, 1))
+        assert (watch.fading[model.layers[-1].mixer] > 0).all()
+
+
 def test_softplus_steps_are_trained_without_the_price(monkeypatch):
     """They can't close, whatever it costs; relu steps pay."""
     pool = filler([noise(20_000, seed=0)], seed=0)
@@ -102,22 +112,19 @@ def test_the_card_has_the_hash_of_the_weights():
 
 
 @pytest.mark.slow(seconds=5)
-def test_nearly_all_pairs_are_taken_in_and_the_card_names_the_values_that_are_not():
-    """In a line of their own. 98 of 100 values, behind each of the 64 keys; nothing else in these texts opens the last layer."""
+def test_every_pair_is_taken_in():
+    """In a line of their own, each of 100 values behind each of 64 keys; nothing else in these texts opens the last layer."""
     model = LongReader.load().model
     before, behind = encode("and went to the river.\n"), encode("\nIt was late.")
-    taken, left = 0, set()
+    left = set()
     for key in range(FIRST_KEY, FIRST_VALUE):
         texts = torch.stack([torch.cat([before, torch.tensor([key, value]), behind]) for value in range(FIRST_VALUE, ABSENT)])
         with torch.inference_mode(), watch_decay(model) as watch:
             model.read(texts)
         opened = (watch.fading[model.layers[-1].mixer] > 0).any(-1)
         assert not opened[:, [i for i in range(texts.shape[1]) if i != len(before) + 1]].any()
-        taken += int(opened[:, len(before) + 1].sum())
         left |= {VALUES[i] for i in (~opened[:, len(before) + 1]).nonzero()[:, 0].tolist()}
-    assert taken >= 0.98 * len(KEYS) * len(VALUES)
-    named = next(line for line in CARD.read_text("utf-8").splitlines() if "leaves out" in line)
-    assert all(f"{value} (behind" in named for value in left)
+    assert not left
 
 
 @pytest.mark.slow(seconds=12)

@@ -7,12 +7,7 @@ from hybridlab.ssm.planted import ABSENT, KEYS, decode, draw_pairs, encode, plan
 from hybridlab.ssm.reading import Mark, Marker, answer_question, read_file
 from hybridlab.ssm.text_source import ReadError
 
-LEFT_OUT = ("28", "59")  # the values that the model does not take in, see its card
 PROSE = "The king said no more of it, and went — naïve as he was — to the river.\nIt was late.\n"
-
-
-def taken_pairs(count, seed):
-    return {key: "00" if value in LEFT_OUT else value for key, value in draw_pairs(count, seed=seed).items()}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +28,7 @@ def read(tmp_path_factory):
 
 
 def test_each_planted_pair_is_marked_where_it_stands(read):
-    pairs = taken_pairs(8, seed=1)
+    pairs = draw_pairs(8, seed=1)
     text = plant(PROSE * 150, pairs, seed=1)
     _, marks, progress = read(text)
     assert [(mark.key, mark.value) for mark in marks] == sorted(pairs.items(), key=lambda pair: text.index(f"{pair[0]} -> "))
@@ -51,13 +46,13 @@ def test_each_planted_pair_is_marked_where_it_stands(read):
 
 @pytest.mark.parametrize("piece", [100, 777, 4096])
 def test_marks_are_the_same_however_the_file_is_fetched(read, piece):
-    text = plant(PROSE * 60, taken_pairs(6, seed=2), seed=2)
+    text = plant(PROSE * 60, draw_pairs(6, seed=2), seed=2)
     assert read(text, piece)[1] == read(text)[1]
 
 
 @pytest.mark.slow(seconds=7)
 def test_a_line_without_an_end_is_read_like_the_same_text_in_pieces(read):
-    pairs = taken_pairs(4, seed=6)
+    pairs = draw_pairs(4, seed=6)
     text = plant(PROSE * 1700, pairs, seed=6).replace("\n", " ")
     reader, marks, progress = read(text)
     size = len(text.encode())
@@ -120,7 +115,7 @@ def test_a_question_is_answered_by_the_keys_that_it_names(read):
 @pytest.mark.slow(seconds=10)
 def test_whoever_stops_can_go_on(tmp_path):
     path = tmp_path / "a.txt"
-    path.write_text(plant(PROSE * 3000, taken_pairs(4, seed=5), seed=5), "utf-8")
+    path.write_text(plant(PROSE * 3000, draw_pairs(4, seed=5), seed=5), "utf-8")
     reader, whole = LongReader.load(), LongReader.load()
     assert len(path.read_bytes()) > 2 * 2**16
     next(event for event in read_file(path, reader) if isinstance(event, Progress))

@@ -1,6 +1,6 @@
 """Models of week 12 that are trained beforehand, so that a notebook need not train all of them; and the command that trains them:
 
-    python -m hybridlab.ssm.long_context_models                      all of them, a few CPU minutes
+    python -m hybridlab.ssm.long_context_models                      all of them, 20 CPU minutes
     python -m hybridlab.ssm.long_context_models "needle softplus"    one
 
 It writes `long_context.safetensors` beside this file. What the models can do is measured in the notebooks; no result is stored.
@@ -28,7 +28,7 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], Callable[[nn.Module], Iterator
     "induction relu": (partial(induction_mamba, "relu"), partial(train_induction, steps=400, seed=SEED)),
     "induction softplus": (partial(induction_mamba, "softplus"), partial(train_induction, steps=400, seed=SEED)),
     "induction rotary": (partial(induction_transformer, "rotary"), partial(train_induction, steps=300, seed=SEED, lr=2e-3)),
-    "induction sinusoidal": (partial(induction_transformer, "sinusoidal"), partial(train_induction, steps=1500, seed=SEED, lr=2e-3)),
+    "induction sinusoidal": (partial(induction_transformer, "sinusoidal"), partial(train_induction, steps=6000, seed=SEED, lr=2e-3)),
     # as the long reader's model (`LongReader.load().model`), which has relu steps and their price
     "needle softplus": (partial(needle_model, "softplus"), lambda model: train_reader(model, training_pool(seed=SEED), 400, seed=SEED)),
 }

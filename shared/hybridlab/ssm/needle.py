@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hybridlab.exercise import exercise
-from hybridlab.ssm.mamba_config import MambaConfig, StepKind
+from hybridlab.ssm.mamba_config import MambaConfig, StepKind, step_bias
 from hybridlab.ssm.mamba_model import Mamba, ModelState
 from hybridlab.ssm.mimetic import mimetic_init
 from hybridlab.ssm.mixer_state import MixerState
@@ -86,12 +86,19 @@ def haystack(batch: int, length: int, pairs: int, pool: Int[Tensor, " pool"], *,
 
 
 def needle_model(step: StepKind, *, seed: int, d_state: int = 32) -> Mamba:
-    """A Mamba-2 of two layers; the first says little at first, and the second, which looks things up, begins mimetically."""
+    """A Mamba-2 of two layers; the first says little at first, and the second, which looks things up, begins mimetically.
+
+    Its steps begin near 0.1 at every token. Drawn as usual, a relu step begins at 0 for half of the tokens, has no gradient there, and
+    some values never open it: 2 or 3 of 100 (two seeds).
+    """
     torch.manual_seed(seed)
     model = Mamba(MambaConfig(VOCAB, d_model=64, n_layers=2, d_head=64, d_state=d_state, step=step))
     nn.init.normal_(model.embeddings.weight, std=0.3)
     model.layers[0].mixer.out_proj.weight.data *= 0.1
-    mimetic_init(model.layers[1].mixer)
+    finder = model.layers[1].mixer
+    mimetic_init(finder)
+    finder.in_proj.weight.data[-len(finder.dt_bias) :] *= 0.05  # what the token itself says of its step
+    finder.dt_bias.data = step_bias(len(finder.dt_bias), step, low=0.1, high=0.1)
     return model
 
 
