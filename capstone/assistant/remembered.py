@@ -1,8 +1,8 @@
 """What was said as evidence: turns that answer a question, and quoted word for word.
 
-Whether one does is told by the reader that judges documents, and by the question's words: talk is short and of few things, so its near
-misses are nearer than those of documents, and the reader takes a brother for a sister. What was only asked tells nothing, and neither
-does an answer whose own source has been deleted.
+Whether one does is told by a reader that has learned from talk (`memory/said.md`): talk is short and of few things, so its near misses are
+nearer than those of documents. Rules tell apart what it takes for the same (`memory/apart.py`). What was only asked tells nothing, and
+neither does an answer whose own source has been deleted.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from hybridlab.rag.dictionary import JOIN
-from hybridlab.rag.reader import DEPTH
+from hybridlab.rag.reader import DEPTH, Reader
 
 from assistant.cues import Cue, is_question
-from assistant.knowledge.abstention import tight
 from assistant.knowledge.quotes import best_span
-from assistant.knowledge.reading import Reading, embed, reading_of
+from assistant.knowledge.reading import Reading
 from assistant.knowledge.search import Hit, dictionary, passage_language, possible_words
 from assistant.knowledge.suspicion import is_suspicious
-from assistant.knowledge.vocabulary import names
 from assistant.language import language_of
+from assistant.memory.apart import apart
 from assistant.memory.recall import Recalled
 from assistant.memory.service import Memory
 from assistant.store import Store
@@ -33,9 +34,15 @@ from assistant.store.words import folded
 LOOKED_AT = 16  # turns that are recalled
 READ = 4  # of them that the reader reads
 QUOTED = 2  # turns that an answer cites
-OF_WORDS = 6.0  # what it counts that all of the question's words stand in a turn, in the reader's log odds
-LEAST = 3.7  # log odds and words together, from which on a turn is evidence
+LEAST = -1.1  # log odds from which on a turn is evidence: chosen by `python -m capstone.evaluation.memory_said`
+WEIGHTS = Path(__file__).parent / "memory" / "said.safetensors"
+ALL_WORDS = 2.0  # what it counts that every word of the question stands in a turn, in log odds
 LIKELY = 0.1  # of a translation, from which on it counts as the word
+
+
+@cache
+def reader_of_turns() -> Reader:
+    return Reader.load(WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -73,11 +80,11 @@ def from_memory(
     wanted = cue.question if cue else question
     questions = bool(cue and cue.questions)
     recalled = memory.recall(owner, wanted, LOOKED_AT, conversation=conversation, before=before, questions=questions)
-    meant = [one for one in recalled if _is_meant(one.turn, cue) and _stands(store, owner, one.turn)][:READ]
+    meant = [one for one in recalled if is_meant(one.turn, cue) and _stands(store, owner, one.turn)][:READ]
     if not meant:
         return ()
     reading = _read(memory.encoder, wanted, meant)
-    scores = [odds + OF_WORDS * words_in(wanted, one.turn.content) for odds, one in zip(reading.each(), meant, strict=True)]
+    scores = [weighed(wanted, one.turn.content, odds) for odds, one in zip(reading.each(), meant, strict=True)]
     made: list[TurnCitation] = []
     for place in sorted(range(len(meant)), key=lambda one: -scores[one])[:QUOTED]:
         if is_said(scores[place]):
@@ -86,23 +93,26 @@ def from_memory(
 
 
 def is_said(score: float) -> bool:
-    """Whether a turn is evidence, by the reader's log odds and the question's words together."""
+    """Whether a turn is evidence, by its weighed log odds."""
     return score >= LEAST
 
 
-def words_in(question: str, turn: str) -> float:
-    """The share of a question's words that stand in a turn, with diacritics or without, or translated; -inf where one of its names does
-    not stand there."""
-    if not all(tight(name) in tight(turn) for name in names(question)):
+def weighed(question: str, turn: str, odds: float) -> float:
+    """A turn's log odds with what its words say."""
+    if apart(question, turn):
         return -math.inf
+    return float(odds) + (ALL_WORDS if has_all_words(question, turn) else 0.0)
+
+
+def has_all_words(question: str, turn: str) -> bool:
+    """Whether every word of a question that means something stands in a turn, with diacritics or without, or translated."""
     asked, language = language_of(question), passage_language(turn)
     there = {folded(part) for word in dictionary().words(turn, language) for part in (word, *word.split(JOIN))}
     wanted = [word for word in possible_words(question, asked, language) if word]
-    found = [any(p >= LIKELY and folded(one) in there for one, p in word.items()) for word in wanted]
-    return sum(found) / len(found) if found else 1.0
+    return bool(wanted) and all(any(p >= LIKELY and folded(one) in there for one, p in word.items()) for word in wanted)
 
 
-def _is_meant(turn: Turn, cue: Cue | None) -> bool:
+def is_meant(turn: Turn, cue: Cue | None) -> bool:
     """Without a cue, what the person told; with one, whose turns it names, and questions where it asks what was asked."""
     roles, questions = (cue.roles, cue.questions) if cue else (("user",), False)
     return turn.role in roles and is_question(turn.content) == questions
@@ -126,7 +136,8 @@ def _read(encoder, question: str, found: Sequence[Recalled]) -> Reading:
         for one in found
     ]
     hits = [Hit(chunk, one.score, one.ranks, {}) for chunk, one in zip(chunks, found, strict=True)]
-    return reading_of(encoder, encoder.ask(question, DEPTH)[1], hits, embed(encoder, [one.turn.content for one in found])[1])
+    kept = [reader_of_turns().keep(states) for states in encoder.read([one.turn.content for one in found], DEPTH)[1]]
+    return Reading(encoder, encoder.ask(question, DEPTH)[1], hits, kept, reader_of_turns())
 
 
 def _cited(store: Store, owner: str, question: str, reading: Reading, place: int, one: Recalled, number: int) -> list[TurnCitation]:

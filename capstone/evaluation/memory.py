@@ -14,10 +14,15 @@ import re
 import tempfile
 import zipfile
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from assistant.memory.learned import reader_for
+from assistant.memory.service import Memory
+from assistant.store import Store
 from hybridlab.data import pypi
 from hybridlab.data.cache import cache_dir
 
@@ -72,12 +77,11 @@ def turn_that_says(source: str, turns: list[str]) -> int:
     return max(range(len(turns)), key=lambda place: len(wanted & pairs(turns[place])))
 
 
-def measure(encoder, folder: Path) -> dict[str, dict[str, float]]:
-    """Recall at 1 and 5 and reciprocal rank of each retriever, with each scenario told to a user of its own in a new store."""
-    from assistant.memory.learned import reader_for
-    from assistant.memory.service import Memory
-    from assistant.store import Store
+@contextmanager
+def told_to(encoder, folder: Path) -> Iterator[tuple[Memory, list[tuple[str, str, int]]]]:
+    """A memory in which each scenario was told to a user of its own; and the questions, each with its user and the turn that answers it.
 
+    Raises RuntimeError where the turns can't be embedded within an hour."""
     sessions, asked = load()
     store = Store(folder / "assistant.db")
     memory = Memory(store, encoder, reader_for(encoder.dim)[0])
@@ -91,17 +95,23 @@ def measure(encoder, folder: Path) -> dict[str, dict[str, float]]:
     try:
         if not memory.wait(3600):
             raise RuntimeError("the turns could not be embedded within an hour")
-        ranks: dict[str, list[int | None]] = {name: [] for name in RETRIEVERS}
-        for one in asked:
-            right, found = turns[one.scenario][one.turn], memory.search(one.scenario, one.question, 100)
+        yield memory, [(one.scenario, one.question, turns[one.scenario][one.turn]) for one in asked]
+    finally:
+        memory.close()
+        store.close()
+
+
+def measure(encoder, folder: Path) -> dict[str, dict[str, float]]:
+    """Recall at 1 and 5 and reciprocal rank of each retriever."""
+    ranks: dict[str, list[int | None]] = {name: [] for name in RETRIEVERS}
+    with told_to(encoder, folder) as (memory, asked):
+        for scenario, question, right in asked:
+            found = memory.search(scenario, question, 100)
             place = next((n for n, hit in enumerate(found, 1) if hit.turn.id == right), None)
             hit = found[place - 1] if place else None
             ranks["fused"].append(place)
             for name in RETRIEVERS[1:]:
                 ranks[name].append(hit.ranks.get(name) if hit else None)
-    finally:
-        memory.close()
-        store.close()
     return {
         name: {"R@1": recall_at(of, 1), "R@5": recall_at(of, 5), "MRR": mean_reciprocal_rank(of), "questions": len(of)}
         for name, of in ranks.items()

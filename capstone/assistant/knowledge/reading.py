@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,12 +51,13 @@ def embed(encoder: E5, texts: Sequence[str]) -> tuple[np.ndarray, list[bytes]]:
 
 @dataclass(frozen=True)
 class Reading:
-    """A question beside the chunks that were found for it: its token states, and what was kept of theirs."""
+    """A question beside the chunks that were found for it: its token states, and what `judge` has kept of theirs."""
 
     encoder: E5
     asked: States
     hits: Sequence[Hit]
     kept: Sequence[Kept]
+    judge: Reader = field(default_factory=reader)
 
     def odds(self) -> float:
         """Log odds that one of the chunks answers the question: those of the best."""
@@ -64,7 +65,7 @@ class Reading:
 
     def each(self) -> np.ndarray:
         """Log odds of each of the chunks."""
-        return np.maximum(LEAST_ODDS, reader().score(self.asked, self.kept))
+        return np.maximum(LEAST_ODDS, self.judge.score(self.asked, self.kept))
 
     def of_parts(self, hit: int, spans: Sequence[tuple[int, int]]) -> np.ndarray:
         """Log odds of each part of a chunk's text."""
@@ -73,7 +74,7 @@ class Reading:
         shift = len(whole) - len(chunk.text.rstrip())  # where the chunk's own text begins in what was read
         held = np.array(self.encoder.token_spans(whole)[: len(kept)], int).reshape(-1, 2) - shift
         parts = [kept[(held[:, 0] < end) & (held[:, 1] > start)] for start, end in spans]
-        return np.maximum(LEAST_ODDS, reader().score(self.asked, parts))
+        return np.maximum(LEAST_ODDS, self.judge.score(self.asked, parts))
 
 
 def read(store: Store, owner: str, encoder: E5, asked: States, hits: Sequence[Hit]) -> Reading:
@@ -82,12 +83,7 @@ def read(store: Store, owner: str, encoder: E5, asked: States, hits: Sequence[Hi
     new = [hit for hit in hits if hit.chunk.id not in stored]
     if new:
         stored |= {hit.chunk.id: kept for hit, kept in zip(new, embed(encoder, [text_of(hit) for hit in new])[1], strict=True)}
-    return reading_of(encoder, asked, hits, [stored[hit.chunk.id] for hit in hits])
-
-
-def reading_of(encoder: E5, asked: States, hits: Sequence[Hit], stored: Sequence[bytes]) -> Reading:
-    """A question's token states beside hits, with what `embed` has made of each."""
-    return Reading(encoder, asked, hits, list(map(kept_of, stored)))
+    return Reading(encoder, asked, hits, [kept_of(stored[hit.chunk.id]) for hit in hits])
 
 
 def judged(store: Store, owner: str, asked: States, chunks: Sequence[int]) -> dict[int, float]:
