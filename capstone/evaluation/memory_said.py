@@ -1,6 +1,6 @@
 """Trains and calibrates what says whether something was said at all: a reader of questions and turns (`hybridlab.rag.reader`).
 
-    python -m capstone.evaluation.memory_said    # a quarter of an hour of one core: the weights, and memory_said.json beside this file
+    python -m capstone.evaluation.memory_said    # ten minutes of one core, or some more: weights, and memory_said.json beside this file
 
 The reader of documents goes on learning, on five invented worlds: which of the turns that memory recalls answers a question, and that none
 does where a matter was never told (`never`), or where the same was told of others only (`stranger`). From which log odds on a turn is
