@@ -87,9 +87,12 @@ def strangers(split: str, said: Sequence[Said], chance: random.Random) -> Iterat
 
 
 def with_strangers(split: str, talks: Iterable[Talk]) -> list[Talk]:
-    talks = list(talks)
-    made = [list(strangers(split, talk.said, random.Random(f"strangers {split} {i}"))) for i, talk in enumerate(talks)]
-    return [Talk(talk.said, [one for one in talk.asked if one.ability in DIRECT] + new) for talk, new in zip(talks, made, strict=True)]
+    """Talks with their direct questions, and those about strangers."""
+    made = []
+    for i, talk in enumerate(talks):
+        direct = [one for one in talk.asked if one.ability in DIRECT]
+        made.append(Talk(talk.said, [*direct, *strangers(split, talk.said, random.Random(f"strangers {split} {i}"))]))
+    return made
 
 
 def cases(talks: Iterable[Seen], vectors: Vectors, texts: Texts) -> Iterator[Case]:
@@ -99,7 +102,8 @@ def cases(talks: Iterable[Seen], vectors: Vectors, texts: Texts) -> Iterator[Cas
         for asked, ranked in zip(one.talk.asked, recalled_all(one, vectors), strict=True):
             read = [turn for turn in ranked[:LOOKED_AT] if is_meant(_turn(said[turn]), None)][:READ]
             about = [(said[turn].entity, said[turn].fact) for turn in asked.answers]
-            right = [True if turn in asked.answers else None if (said[turn].entity, said[turn].fact) in about else False for turn in read]
+            other = [turn not in asked.answers and (said[turn].entity, said[turn].fact) in about for turn in read]
+            right = [None if neither else turn in asked.answers for turn, neither in zip(read, other, strict=True)]
             told = [said[turn].text for turn in read]
             yield Case(asked.ability, asked.question, texts.question(asked.question), told, texts.turns(told), right)
 
