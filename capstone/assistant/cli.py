@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import socket
 import sys
@@ -34,17 +35,29 @@ out, errors = Console(highlight=False), Console(stderr=True, highlight=False)
 User = Annotated[str, typer.Option("--user", help="whose documents; the page on this machine is `local`")]
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """What is made in here stays to the end, modules and models: the garbage collector does not look through it, then or later."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def in_one_line(command: Callable) -> Callable:
     """Turn the rooms' errors into their sentence and exit code 1."""
 
     @functools.wraps(command)
     def run(*args, **kwargs):
-        from hybridlab.rag.e5_file import DamagedModel
-        from hybridlab.rag.embed import MissingModel
-        from hybridlab.rag.parse import DocumentError
+        with uncollected():
+            from hybridlab.rag.e5_file import DamagedModel
+            from hybridlab.rag.embed import MissingModel
+            from hybridlab.rag.parse import DocumentError
 
-        from assistant.engines.base import EngineError
-        from assistant.store import StoreError
+            from assistant.engines.base import EngineError
+            from assistant.store import StoreError
 
         try:
             return command(*args, **kwargs)
@@ -70,11 +83,12 @@ def serve(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="the port")] = None,
 ) -> None:
     """Start the service and its page. Ctrl-C ends it; what was acknowledged is kept."""
-    import uvicorn
+    with uncollected():
+        import uvicorn
 
-    from assistant.api.app import make_app
-    from assistant.api.service import open_service
-    from assistant.store import StoreError
+        from assistant.api.app import make_app
+        from assistant.api.service import open_service
+        from assistant.store import StoreError
 
     chosen = changed(host=host, port=port)
     try:
@@ -84,10 +98,12 @@ def serve(
     except OSError as error:
         raise StoreError(f"{chosen.host}:{chosen.port} can't be listened on ({error.strerror}): choose another with --port.") from error
     with listening:
-        service = open_service(chosen)  # what fails, fails here, in one sentence
+        with uncollected():
+            service = open_service(chosen)  # what fails, fails here, in one sentence
+            served = make_app(chosen, lambda: service)
         shown = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
         out.print(f"The assistant is ready on http://{shown}:{chosen.port} (Ctrl-C ends it)", markup=False)
-        config = uvicorn.Config(make_app(chosen, lambda: service), log_level="warning", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(served, log_level="warning", timeout_graceful_shutdown=5)
         uvicorn.Server(config).run(sockets=[listening])
 
 

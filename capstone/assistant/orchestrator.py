@@ -20,7 +20,7 @@ from hybridlab.llm.span_grammar import LANGUAGE, span_grammar
 from assistant.cues import cue_of, is_question, tells
 from assistant.engines.base import Engine, Finish, Message, Request, Usage
 from assistant.history import last_turns, leans, read_again, shortened, whole_question
-from assistant.knowledge.abstention import is_evidence
+from assistant.knowledge.abstention import best_first, is_evidence
 from assistant.knowledge.quotes import Citation, cite
 from assistant.knowledge.service import Knowledge
 from assistant.knowledge.suspicion import instructions, is_suspicious
@@ -254,7 +254,7 @@ class Orchestrator:
         reading = self.knowledge.read(owner, question, hits)
         if not is_evidence(question, hits, self.knowledge.heard(owner, question), reading):
             return ()
-        return tuple(replace(c, suspicious=is_suspicious(c.quote)) for c in cite(self.store, owner, question, hits, reading))
+        return tuple(replace(c, suspicious=is_suspicious(c.quote)) for c in cite(self.store, owner, question, best_first(reading)))
 
     def _why_nothing(self, owner: str) -> str:
         states = {document.state for document in self.knowledge.documents(owner)}

@@ -1,29 +1,23 @@
 """Fits the assistant's decision whether there is evidence, on the calibration questions and on no others.
 
-Two stages. A reader learns what an answer is from questions about invented houses (`invented.py`) and of XQuAD (`xquad.py`), then from
-the calibration questions with the chunks that were found for them. A logistic regression weighs its judgement against the features of
-the search; what it sees of the reader are judgements about questions that the reader had not seen, or it would trust it too much.
-Questions that ask nearly the same thing are always in one fold.
+A logistic regression weighs what two readers say (readers.py) against the features of the search; what it sees of the readers are
+judgements about questions that they had not seen, or it would trust them too much. Questions that ask nearly the same thing are always
+in one fold.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-import random
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from assistant.knowledge.abstention import Features, features
-from assistant.knowledge.reading import LEAST_ODDS, text_of
 from assistant.knowledge.rereading import read_again
-from assistant.knowledge.search import Hit
-from assistant.knowledge.vocabulary import Heard
-from hybridlab.rag.embed import States
-from hybridlab.rag.reader import DEPTH, Example, Reader, train
+from hybridlab.rag.reader import Reader
+from hybridlab.rag.span_reader import SpanReader
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -31,46 +25,25 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from capstone.evaluation import invented, metrics, squad, xquad
+from capstone.evaluation import metrics
 from capstone.evaluation.base import Remembered
-from capstone.evaluation.measure import place_of, rank_of
-from capstone.evaluation.questions import Question, contains
+from capstone.evaluation.measure import rank_of
+from capstone.evaluation.questions import Question
+from capstone.evaluation.readers import SEED, Folds, Found, material, read, read_spans
 
-Folds = Sequence[tuple[np.ndarray, np.ndarray]]  # indices to learn from and to predict
-FOLDS, SEED = 4, 0
+FOLDS = 4
 SAME = 0.07  # distance of two questions' vectors up to which they ask nearly the same
 NEWER = 400  # questions numbered above were written after both test parts, about the things that the documents speak of
 SHARE = 0.22  # of the questions have no answer, as in the test parts
 EVIDENCE = 4  # hits that are looked at, as the assistant does (settings.py)
+WEIGHTS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)  # of the span reader's log odds, among the hits that are looked at
 PLACES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 8.0)  # what a place may count
 DRAWN = 1000  # times, for an interval
-INVENTED_PASSAGES, FIRST_MIXED = 1000, 1200  # texts of the first stage; its pairs that the second goes on seeing
-OTHER = 0.3  # the weight of "no answer" for another chunk of a question that has one: it may say it too, in other words
-LEARNED = 6  # chunks of a question that the reader learns from
 
 
-@dataclass(frozen=True)
-class Found:
-    """A question, the chunks that were found for it before they were read, and what its words are to the documents."""
-
-    question: Question
-    hits: Sequence[Hit]
-    heard: Heard
-
-
-@dataclass(frozen=True)
-class Material:
-    """What the reader learns from: states of questions and passages, numbered; of the calibration questions, an example for each hit."""
-
-    questions: list[States]
-    passages: list[States]
-    first: list[Example]
-    asked: list[list[Example]]
-
-
-def fit(found: Sequence[Found], encoder: Remembered) -> tuple[dict, Reader]:
+def fit(found: Sequence[Found], encoder: Remembered, progress: Callable[[str], None]) -> tuple[dict, Reader, SpanReader]:
     """The model of `abstention.json` (what a place counts beside the reader's log odds; an intercept, a weight for each feature, and the
-    threshold with the best F1 of abstaining), and the reader. All is chosen on predictions for questions that neither reader nor
+    threshold with the best F1 of abstaining), and the readers. All is chosen on predictions for questions that neither readers nor
     regression had seen.
 
     Raises ValueError where the questions are not all of the calibration part, or are of one kind only.
@@ -82,14 +55,16 @@ def fit(found: Sequence[Found], encoder: Remembered) -> tuple[dict, Reader]:
     if len(set(y.tolist())) < 2:
         raise ValueError("the calibration needs questions with and without an answer.")
     folds = folds_of(encoder.query([one.question.question for one in found]), y)
-    reader, unseen = read(material(found, encoder), folds)
-    return decision(found, unseen, folds), reader
+    known = material(found, encoder)
+    reader, read_odds = read(known, folds)
+    spans, span_odds = read_spans(known, folds, progress)
+    return decision(found, read_odds, span_odds, folds), reader, spans
 
 
-def decision(found: Sequence[Found], unseen: Sequence[np.ndarray], folds: Folds) -> dict:
-    """What the assistant makes of the reader's log odds: the order of the hits, and whether the best of them are evidence."""
-    place = best_place(found, unseen)
-    x = np.array([seen(one, odds, place).vector() for one, odds in zip(found, unseen, strict=True)])
+def decision(found: Sequence[Found], odds: Sequence[np.ndarray], spans: Sequence[np.ndarray], folds: Folds) -> dict:
+    """What the assistant makes of the readers' log odds: the order of the hits, and whether the best of them are evidence."""
+    place = best_place(found, odds)
+    x = np.array([seen(*one, place).vector() for one in zip(found, odds, spans, strict=True)])
     y = np.array([one.question.answerable for one in found])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000))
     probabilities = cross_val_predict(model, x, y, cv=folds, method="predict_proba")[:, 1]
@@ -100,6 +75,7 @@ def decision(found: Sequence[Found], unseen: Sequence[np.ndarray], folds: Folds)
         **coefficients(model.fit(x, y)),
         "threshold": round(threshold, 4),
         "place": place,
+        "spans_in_order": best_order(found, odds, spans, place),
         "cross_validated": {
             "all": cross_validated(probabilities, y, threshold),
             "written after the test parts": cross_validated(probabilities[newer], y[newer], threshold),
@@ -107,23 +83,39 @@ def decision(found: Sequence[Found], unseen: Sequence[np.ndarray], folds: Folds)
     }
 
 
-def seen(one: Found, odds: np.ndarray, place: float) -> Features:
+def seen(one: Found, odds: np.ndarray, spans: np.ndarray, place: float) -> Features:
     """What the decision sees of a question, where the hits have these log odds."""
     chunks = [hit.chunk.id for hit in one.hits]
-    known = dict(zip(chunks, map(float, odds), strict=True))
+    known, spanned = (dict(zip(chunks, map(float, of), strict=True)) for of in (odds, spans))
     hits = dict(zip(chunks, one.hits, strict=True))
     order = [i for i, _ in read_again([(i, 0.0) for i in chunks], known, place)[:EVIDENCE]]
-    return features(one.question.question, [hits[i] for i in order], one.heard, max(known[i] for i in order))
+    read, spanned_best = (max(of[i] for i in order) for of in (known, spanned))
+    return features(one.question.question, [hits[i] for i in order], one.heard, read, spanned_best)
 
 
-def best_place(found: Sequence[Found], unseen: Sequence[np.ndarray]) -> float:
+def best_order(found: Sequence[Found], odds: Sequence[np.ndarray], spans: Sequence[np.ndarray], place: float) -> float:
+    """What the span reader's log odds count beside the reader's, so that most of the answers' pages are cited first."""
+
+    def found_by(weight: float) -> float:
+        ranks = []
+        for one, of, spanned in zip(found, odds, spans, strict=True):
+            if one.question.answerable:
+                order = [n for n, _ in read_again([(n, 0.0) for n in range(len(of))], dict(enumerate(map(float, of))), place)][:EVIDENCE]
+                worth = of[order] + weight * spanned[order] - place * np.log1p(np.arange(len(order)))
+                ranks.append(rank_of(one.question, [one.hits[order[n]] for n in np.argsort(-worth, kind="stable")]))
+        return metrics.mean_reciprocal_rank(ranks)
+
+    return max(WEIGHTS, key=found_by)
+
+
+def best_place(found: Sequence[Found], odds: Sequence[np.ndarray]) -> float:
     """What a place counts beside the log odds, so that most of the questions have a named page among the first five hits."""
 
     def found_by(place: float) -> tuple[float, float]:
         ranks = []
-        for one, odds in zip(found, unseen, strict=True):
+        for one, of in zip(found, odds, strict=True):
             if one.question.answerable:
-                order = read_again([(n, 0.0) for n in range(len(odds))], dict(enumerate(map(float, odds))), place)
+                order = read_again([(n, 0.0) for n in range(len(of))], dict(enumerate(map(float, of))), place)
                 ranks.append(rank_of(one.question, [one.hits[n] for n, _ in order]))
         return metrics.recall_at(ranks, 5), metrics.mean_reciprocal_rank(ranks)
 
@@ -134,50 +126,6 @@ def folds_of(vectors: np.ndarray, y: np.ndarray) -> Folds:
     """Indices to learn from and to predict, for each fold."""
     same = AgglomerativeClustering(n_clusters=None, distance_threshold=SAME, metric="cosine", linkage="average").fit_predict(vectors)
     return list(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=SEED).split(vectors, y, same))
-
-
-def material(found: Sequence[Found], encoder: Remembered) -> Material:
-    """The states of all texts, each made once."""
-    texts, pairs = invented.make(INVENTED_PASSAGES, SEED)
-    for passages, more in (xquad.make(xquad.fetch(), SEED), squad.make(squad.fetch(), SEED)):
-        pairs += [replace(pair, passage=pair.passage + len(texts)) for pair in more]
-        texts += passages
-    asked = list(dict.fromkeys([pair.question for pair in pairs] + [one.question.question for one in found]))
-    chunks = list(dict.fromkeys(text_of(hit) for one in found for hit in one.hits))
-    number = {question: i for i, question in enumerate(asked)}
-    place = {text: len(texts) + i for i, text in enumerate(chunks)}
-    return Material(
-        encoder.asked(asked, DEPTH),
-        encoder.read(texts + chunks, DEPTH)[1],
-        [Example(number[pair.question], pair.passage, pair.answered) for pair in pairs],
-        [[example_of(one.question, hit, number[one.question.question], place[text_of(hit)]) for hit in one.hits] for one in found],
-    )
-
-
-def example_of(question: Question, hit: Hit, number: int, passage: int) -> Example:
-    """Answered where the chunk is of a page that is named, and holds the answer; a page has several chunks."""
-    named = place_of(hit.chunk.name, hit.chunk.number, hit.chunk.heading) in question.places
-    answered = named and all(contains(text_of(hit), answer) for answer in question.answer)
-    return Example(number, passage, answered, 1.0 if answered or not question.answerable else OTHER)
-
-
-def read(known: Material, folds: Folds) -> tuple[Reader, list[np.ndarray]]:
-    """A reader that has seen everything, and log odds of each calibration question's chunks by readers that had not seen it."""
-    first = train(Reader(seed=SEED), known.questions, known.passages, known.first, epochs=4, rate=3e-3, seed=SEED)
-    unseen = [np.empty(0)] * len(known.asked)
-    for fold, (learned, held) in enumerate(folds):
-        reader = second(first, known, learned.tolist(), fold)
-        for i in held:
-            kept = [reader.keep(known.passages[example.passage]) for example in known.asked[i]]
-            unseen[i] = np.maximum(LEAST_ODDS, reader.score(known.questions[known.asked[i][0].question], kept))
-    return second(first, known, range(len(known.asked)), FOLDS), unseen
-
-
-def second(first: Reader, known: Material, learned: Sequence[int], seed: int) -> Reader:
-    """The first stage's reader, gone on with some of the calibration questions, and some of what it had learned from before."""
-    examples = [example for i in learned for example in known.asked[i][:LEARNED]]
-    examples += random.Random(seed).sample(known.first, min(FIRST_MIXED, len(known.first)))
-    return train(copy.deepcopy(first), known.questions, known.passages, examples, epochs=3, rate=1.5e-3, seed=seed)
 
 
 def coefficients(model: Pipeline) -> dict:

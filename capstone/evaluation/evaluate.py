@@ -81,10 +81,11 @@ def recalibrate(rooms: list[tuple[Knowledge, list[Question]]]) -> None:
     for room, question in told(asked, "searching", len(asked), console):
         hits = room.searching.candidates(base.STAFF, question.question, AMONG)
         seen.append(calibrate.Found(question, hits, room.heard(base.STAFF, question.question)))
-    model, reader = calibrate.fit(seen, base.Remembered(asked[0][0].encoder, REMEMBERED))
+    model, reader, spans = calibrate.fit(seen, base.Remembered(asked[0][0].encoder, REMEMBERED), console.print)
     calibrate.write(model, abstention.CALIBRATION)
     reader.save(reading.READER)
-    for kept in (abstention.calibration, reading.reader, reading.reader_id):
+    spans.save(reading.SPANS)
+    for kept in (abstention.calibration, reading.reader, reading.span_reader, reading.reader_id):
         kept.cache_clear()
     console.print(f"calibrated on {len(seen)} questions: {abstention.CALIBRATION.relative_to(REPO)}")
 

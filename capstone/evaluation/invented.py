@@ -22,9 +22,12 @@ HEAD = {"en": "Item", "vi": "Mục"}
 
 @dataclass(frozen=True)
 class Pair:
+    """`spans`: of which characters of the passage the answer is, from and to, where that is known."""
+
     question: str
     passage: int
     answered: bool
+    spans: tuple[tuple[int, int], ...] = ()
 
 
 def make(count: int, seed: int = 0) -> tuple[list[str], list[Pair]]:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 from assistant.engines.base import Message
-from assistant.knowledge.abstention import is_evidence
+from assistant.knowledge.abstention import best_first, is_evidence
 from assistant.knowledge.quotes import Citation, cite, is_verbatim
 from assistant.knowledge.reading import Reading
 from assistant.knowledge.search import Hit, Retriever
@@ -98,9 +98,11 @@ def evidence(
 ) -> Evidence:
     hits = knowledge.search(STAFF, question.question, knowledge.settings.evidence)
     reading = knowledge.read(STAFF, question.question, hits)
-    citations = cite(knowledge.store, STAFF, question.question, hits, reading)
     heard = knowledge.heard(STAFF, question.question)
-    return Evidence(question, hits, citations, bool(citations) and decide(question.question, hits, heard, reading))
+    answered = decide(question.question, hits, heard, reading)
+    ordered = best_first(reading)
+    citations = cite(knowledge.store, STAFF, question.question, ordered)
+    return Evidence(question, list(ordered.hits), citations, bool(citations) and answered)
 
 
 def abstention(found: Sequence[Evidence]) -> dict[str, Any]:

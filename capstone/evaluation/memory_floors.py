@@ -37,7 +37,7 @@ class Asking:
     def __init__(self, vectors: Vectors):
         self.vectors, self.dim = vectors, vectors.encoder.dim
 
-    def ask(self, question: str, depth: int) -> tuple[np.ndarray, None]:
+    def ask(self, question: str, depth: int, *, exact: bool) -> tuple[np.ndarray, None]:
         """The vector alone: nothing is read here."""
         return self.vectors.questions([question])[0], None
 

@@ -68,7 +68,7 @@ class Texts:
         return [self._turns[text] for text in texts]
 
     def question(self, text: str) -> States:
-        return self.encoder.ask(text, DEPTH)[1]
+        return self.encoder.ask(text, DEPTH, exact=True)[1]
 
 
 def strangers(split: str, said: Sequence[Said], chance: random.Random) -> Iterator[Asked]:

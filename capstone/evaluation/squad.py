@@ -39,7 +39,8 @@ def make(files: list[Path], seed: int = 0) -> tuple[list[str], list[Pair]]:
         for number, paragraph in enumerate(article["paragraphs"]):
             for asked in paragraph["qas"]:
                 answered = not asked["is_impossible"]
-                pairs.append(Pair(asked["question"].strip(), first + number, answered))
+                spans = {(one["answer_start"], one["answer_start"] + len(one["text"])) for one in asked["answers"]} if answered else ()
+                pairs.append(Pair(asked["question"].strip(), first + number, answered, tuple(sorted(spans))))
                 if answered and count > 1 and chance.random() < ELSEWHERE:
                     other = chance.choice([n for n in range(count) if n != number])
                     pairs.append(Pair(asked["question"].strip(), first + other, False))

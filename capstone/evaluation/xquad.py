@@ -50,7 +50,9 @@ def make(files: list[Path], seed: int = 0) -> tuple[list[str], list[Pair]]:
             others = [n for n in range(len(paragraphs)) if n != number]
             for asked in zip(*(side["qas"] for side in both), strict=True):
                 for one in asked:
-                    pairs.append(Pair(one["question"], first + 2 * number + chance.randrange(2), True))
+                    side = chance.randrange(2)
+                    spans = {(there["answer_start"], there["answer_start"] + len(there["text"])) for there in asked[side]["answers"]}
+                    pairs.append(Pair(one["question"], first + 2 * number + side, True, tuple(sorted(spans))))
                     pairs.append(Pair(one["question"], first + 2 * chance.choice(others) + chance.randrange(2), False))
                 side = chance.randrange(len(LANGUAGES))
                 if cut := without(both[side]["context"], [answer["text"] for answer in asked[side]["answers"]]):

@@ -15,9 +15,9 @@ import numpy as np
 import psutil
 from assistant.engines.base import Message, Request
 from assistant.engines.embedded import Embedded, body_of
-from assistant.knowledge.abstention import is_evidence
+from assistant.knowledge.abstention import best_first, is_evidence
 from assistant.knowledge.quotes import cite
-from assistant.knowledge.reading import reader, reader_id
+from assistant.knowledge.reading import reader, reader_id, span_reader
 from assistant.knowledge.service import Knowledge
 from assistant.orchestrator import prompt_of
 from assistant.settings import Settings
@@ -166,7 +166,7 @@ def rooms(home: Path, engine: Embedded) -> Samples:
         reading = knowledge.read("local", question, hits)
         is_evidence(question, hits, knowledge.heard("local", question), reading)
         marks.append(time.perf_counter())
-        citations = cite(store, "local", question, hits, reading)
+        citations = cite(store, "local", question, best_first(reading))
         marks.append(time.perf_counter())
         prompt = read(engine, Request(prompt_of(question, citations), max_tokens=2))
         marks.append(time.perf_counter())
@@ -201,7 +201,8 @@ def searching(home: Path) -> Samples:
         ids = [i for i, _ in store.documents.to_embed(document.id, CHUNKS)]
         vectors = rng.standard_normal((len(ids), encoder.dim)).astype(np.float32)
         store.documents.embedded(ids, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-        kept = rng.integers(-127, 128, (TOKENS, reader().passage.shape[1]), np.int8).tobytes()  # what the reader reads of each
+        width = reader().width + 2 * span_reader().width  # of what the readers read of each token
+        kept = rng.integers(-127, 128, (TOKENS, width), np.int8).tobytes()
         store.readings.keep(ids, [kept] * len(ids), reader_id())
     knowledge = Knowledge(store, encoder, settings)
     knowledge.search("many", "fill the index")

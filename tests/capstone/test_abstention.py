@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from assistant.knowledge.service import Knowledge
 from assistant.knowledge.vocabulary import Heard, Vocabulary, names
 from assistant.language import Language
 from assistant.store.documents import StoredChunk
+from hybridlab.rag.reader import Example
 from hybridlab.rag.structured_query import WordIndex
 
-from capstone.evaluation import base, calibrate, handbook, invented
+from capstone.evaluation import base, calibrate, handbook, invented, readers
 from capstone.evaluation.questions import Question
 
 
@@ -44,8 +46,8 @@ NOTHING = Heard({}, 0.0)
 
 
 def test_cosine_is_the_best_one_and_zero_where_there_is_none() -> None:
-    assert features("What?", [hit("a", e5=0.8), hit("b", e5=0.9), hit("c", bm25=7.0)], NOTHING, 0.0).cosine == 0.9
-    assert features("What?", [hit("a", bm25=7.0)], NOTHING, 0.0).cosine == 0.0
+    assert features("What?", [hit("a", e5=0.8), hit("b", e5=0.9), hit("c", bm25=7.0)], NOTHING, 0.0, 0.0).cosine == 0.9
+    assert features("What?", [hit("a", bm25=7.0)], NOTHING, 0.0, 0.0).cosine == 0.0
 
 
 def test_a_word_is_rarer_the_fewer_passages_have_it() -> None:
@@ -95,7 +97,7 @@ def test_a_name_is_missing_where_no_chunk_has_it_in_any_spelling() -> None:
 
     def missing(place: str, *hits: Hit) -> float:
         question = f"How much is paid in {place}?"
-        return features(question, hits, known(question, "paid in Tokyo", "paid in Hanoi", "paid in Tokyo too"), 0.0).missing
+        return features(question, hits, known(question, "paid in Tokyo", "paid in Hanoi", "paid in Tokyo too"), 0.0, 0.0).missing
 
     assert missing("Hanoi", hit("Hà Nội: 450.000")) == 0.0
     assert missing("Tokyo", hit("Hà Nội"), hit("x", context="Tokyo")) == 0.0
@@ -117,6 +119,7 @@ def test_the_model_is_monotone_and_explains_itself() -> None:
     assert weight["cosine"] > 0
     assert weight["rarest"] < 0
     assert weight["read"] > 0
+    assert weight["spans"] > 0
     assert weight["missing"] < 0
     assert weight["words"] > 0
     assert 0.0 < model["place"] < 10.0
@@ -124,10 +127,12 @@ def test_the_model_is_monotone_and_explains_itself() -> None:
     assert all(map(math.isfinite, [*model["weights"], model["intercept"]]))
 
 
-def test_the_reader_is_small_and_what_it_says_it_is() -> None:
+def test_the_readers_are_small_and_what_they_say_they_are() -> None:
     assert reading.READER.stat().st_size < 200_000
     assert tuple(reading.reader().question.shape) == (384, 64)
-    assert all(torch_finite(value) for value in reading.reader().parameters())
+    assert reading.SPANS.stat().st_size < 1_000_000
+    assert reading.span_reader().width == 64
+    assert all(torch_finite(value) for one in (reading.reader(), reading.span_reader()) for value in one.parameters())
 
 
 def torch_finite(value) -> bool:
@@ -180,15 +185,32 @@ def test_nearly_the_same_question_is_never_learned_from_and_predicted() -> None:
         assert not {i // 2 for i in learned} & {i // 2 for i in held}
 
 
+class Spelled:
+    """An encoder to whom a token is a word."""
+
+    def token_spans(self, passage: str) -> list[tuple[int, int]]:
+        return [found.span() for found in re.finditer(r"\S+", passage)]
+
+
+def test_the_tokens_of_an_answer_are_those_that_share_a_character_with_it() -> None:
+    where = readers.Tokens(Spelled())
+    assert where("at nine, or at noon", [(4, 7), (15, 19)]).tolist() == [False, True, False, False, True]
+    assert where("at nine", []) is None
+    assert where("at nine", [(90, 95)]) is None, "a text may be longer than what is read of it"
+
+
 def test_what_holds_the_answer_on_a_named_page_is_answered_and_the_rest_counts_less() -> None:
     asked = Question("q", "en", "Q?", "a.pdf", 1, ("x",), "plain", "calibration")
+    words = readers.Tokens(Spelled())
     right, neighbour = hit("so x it is"), hit("nothing of the sort")
     wrong = Hit(StoredChunk(2, "d", "a.pdf", 4, 5, (), 0, 1, "prose", "", "x"), 0.1, {}, {})
-    assert calibrate.example_of(asked, right, 0, 1) == calibrate.Example(0, 1, True, 1.0)
+    made = readers.example_of(asked, right, 0, 1, words)
+    assert (made.question, made.passage, made.answered, made.weight) == (0, 1, True, 1.0)
+    assert made.place.tolist() == [False, True, False, False]
     for other in (neighbour, wrong):
-        assert calibrate.example_of(asked, other, 0, 2) == calibrate.Example(0, 2, False, calibrate.OTHER)
+        assert readers.example_of(asked, other, 0, 2, words) == Example(0, 2, False, readers.OTHER)
     nothing = Question("u", "en", "Q?", None, None, (), "unanswerable", "calibration")
-    assert calibrate.example_of(nothing, right, 0, 1) == calibrate.Example(0, 1, False, 1.0)
+    assert readers.example_of(nothing, right, 0, 1, words) == Example(0, 1, False, 1.0)
 
 
 def test_f1_is_that_of_a_test_part_and_not_of_the_half_that_has_no_answer() -> None:

@@ -47,9 +47,9 @@ class Counting(HashEncoder):
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
 
-    def ask(self, question, depth):
+    def ask(self, question, depth, *, exact=False):
         self.asked.append((question, depth))
-        return super().ask(question, depth)
+        return super().ask(question, depth, exact=exact)
 
 
 @pytest.fixture

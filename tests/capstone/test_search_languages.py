@@ -25,7 +25,7 @@ class Blind:
     def query(self, texts):
         return np.full((len(texts), self.dim), self.dim**-0.5, np.float32)
 
-    def ask(self, question, depth):
+    def ask(self, question, depth, *, exact=False):
         return self.query([question])[0], np.zeros((0, 384), np.float32)
 
     def read(self, texts, depth):

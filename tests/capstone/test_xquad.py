@@ -20,7 +20,7 @@ def article(language: str) -> dict:
     for n in range(3):
         told = f"{language} {n}: the tower is {n}1 metres high. The bridge is {n}2 metres long. Nothing more is known of it at all."
         asked = [
-            {"question": f"{language} {n} {word}?", "answers": [{"text": f"{n}{i}", "answer_start": 0}]}
+            {"question": f"{language} {n} {word}?", "answers": [{"text": f"{n}{i}", "answer_start": told.index(f" {n}{i} ") + 1}]}
             for i, word in enumerate(("tower", "bridge"), 1)
         ]
         paragraphs.append({"context": told, "qas": asked})
@@ -44,6 +44,7 @@ def test_a_passage_that_answers_holds_the_answer_and_another_does_not(files: lis
         _, number, word = pair.question.rstrip("?").split()
         held = contains(passages[pair.passage], f"{number}{1 if word == 'tower' else 2}")
         assert held == pair.answered
+        assert [passages[pair.passage][a:b] for a, b in pair.spans] == ([f"{number}{1 if word == 'tower' else 2}"] if held else [])
     near = [pair for pair in pairs if pair.passage >= 12]
     assert len(near) == 12
     for pair in near:  # the rest of its own paragraph is there

@@ -3,8 +3,8 @@
 E5's cosines are compressed (related 0.83 to 0.87, unrelated 0.65 to 0.78), and both retrievers like a near miss: an allowance is asked
 for, allowances are found, and the city is not among them. So its words are weighed by how rare they are in the documents (vocabulary.py),
 and question and passage are read together: a small reader (`hybridlab.rag.reader`) judges whether what matters in the question has a
-counterpart in the passage.
-Coefficients and reader are written by `assistant eval --calibrate`, on questions that the reported figures don't use.
+counterpart in the passage, and a second one (`hybridlab.rag.span_reader`) whether there is a place where the answer stands.
+Coefficients and readers are written by `assistant eval --calibrate`, on questions that the reported figures don't use.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Features:
     """`cosine`: E5's best, of either language; `missing`: how rare the rarest name or number of the question is that stands in none of
     the chunks, 0 where all do; `rarest`: how rare the question's rarest word is in all documents, 1 where none has it; `vietnamese`:
     1 where the question is Vietnamese, whose cosines lie elsewhere; `words`: the logarithm of how many it has, for each of them costs the
-    reader's judgement a little; `read`: the reader's log odds for the best chunk."""
+    reader's judgement a little; `read`: the reader's log odds for the best chunk; `spans`: the span reader's."""
 
     cosine: float
     missing: float
@@ -42,13 +42,14 @@ class Features:
     vietnamese: float
     words: float
     read: float
+    spans: float
 
     def vector(self) -> tuple[float, ...]:
         return astuple(self)
 
 
-def features(question: str, hits: Sequence[Hit], heard: Heard, read: float) -> Features:
-    """`heard` is what `Knowledge.heard` says of the question, `read` the reader's log odds."""
+def features(question: str, hits: Sequence[Hit], heard: Heard, read: float, spans: float) -> Features:
+    """`heard` is what `Knowledge.heard` says of the question, `read` and `spans` the readers' log odds."""
     together = "".join(map(tight, map(text_of, hits)))
     return Features(
         cosine=max((hit.scores["e5"] for hit in hits if "e5" in hit.scores), default=0.0),
@@ -57,6 +58,7 @@ def features(question: str, hits: Sequence[Hit], heard: Heard, read: float) -> F
         vietnamese=float(language_of(question) == "vi"),
         words=math.log(1 + len(terms(question))),
         read=read,
+        spans=spans,
     )
 
 
@@ -75,9 +77,14 @@ def probability(question: str, hits: Sequence[Hit], heard: Heard, reading: Readi
     if not hits:
         return 0.0
     model = calibration()
-    measured = features(question, hits, heard, reading.odds()).vector()
+    measured = features(question, hits, heard, reading.odds(), reading.span_odds()).vector()
     z = model["intercept"] + sum(w * x for w, x in zip(model["weights"], measured, strict=True))
     return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, z))))
+
+
+def best_first(reading: Reading) -> Reading:
+    """What was read, in the order in which it is cited."""
+    return reading.best_first(calibration()["place"], calibration()["spans_in_order"])
 
 
 def is_evidence(question: str, hits: Sequence[Hit], heard: Heard, reading: Reading) -> bool:

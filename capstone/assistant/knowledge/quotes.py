@@ -11,7 +11,6 @@ import numpy as np
 from hybridlab.rag.sentences import sentence_spans
 
 from assistant.knowledge.reading import Reading
-from assistant.knowledge.search import Hit
 from assistant.knowledge.suspicion import is_suspicious
 from assistant.store import Store
 from assistant.store.words import folded, terms
@@ -45,10 +44,10 @@ class Citation:
         return {**shown, "heading": list(self.heading)}
 
 
-def cite(store: Store, owner: str, question: str, hits: Sequence[Hit], reading: Reading) -> list[Citation]:
-    """A citation per hit, numbered from 1. What is not verbatim on its page, or reaches into hidden text, is left out."""
+def cite(store: Store, owner: str, question: str, reading: Reading) -> list[Citation]:
+    """A citation per chunk that was read, numbered from 1. What is not verbatim on its page, or reaches into hidden text, is left out."""
     made: list[Citation] = []
-    for number, hit in enumerate(hits):
+    for number, hit in enumerate(reading.hits):
         chunk = hit.chunk
         longest = BY_PLACE[min(number, len(BY_PLACE) - 1)]
 

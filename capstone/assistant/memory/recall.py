@@ -79,7 +79,7 @@ class Recall:
             return []
         wanted, depth = asked.question or question, max(k, DEPTH)
         words = [turn for turn, _ in self.store.turns.search_words(owner, wanted, depth, allowed) if before is None or turn < before]
-        vector = self.encoder.ask(wanted, DEPTH_OF_READER)[0]
+        vector = self.encoder.ask(wanted, DEPTH_OF_READER, exact=True)[0]
         fit = self._fit(owner, wanted, vector, allowed, before)
         lift = self._lift(owner, question, vector, fit, before) if asked.everything and leans(question) else 0.0
         return self._ranked(owner, fit, words, depth, asks_for_former(wanted), questions, lift)[:k]
@@ -90,7 +90,7 @@ class Recall:
         state = self.states.now(owner, before) if self.states else None
         if state is None or not when(question, self.store.turns.sessions(owner), datetime.now()).everything:
             return None
-        vector = self.encoder.ask(question, DEPTH_OF_READER)[0]
+        vector = self.encoder.ask(question, DEPTH_OF_READER, exact=True)[0]
         fit = self._fit(owner, question, vector, None, before)
         vectors, of_piece = fit.pieces()
         near = np.full(len(fit.turns), -1.0, np.float32)

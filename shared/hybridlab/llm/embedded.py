@@ -28,7 +28,7 @@ def server_options(model: Path, *, context: int, streams: int, threads: int, ada
     options.n_ctx, options.n_parallel = context * streams, streams
     options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
     options.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(file), 0.0) for file in adapters]
-    options.warmup = False
+    options.warmup = options.fit_params = False  # a model as small as this has no need to be fitted to a device, and is read but once
     options.cache_ram_mib = 0
     options.verbosity = -1
     return options

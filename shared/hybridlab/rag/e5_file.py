@@ -9,6 +9,7 @@ Source: the package's own reader, e5.c; llama.cpp's Q4_0.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +39,38 @@ class Dimensions:
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """The vocabulary, as it lies in the file: token i is `text[starts[i] : starts[i + 1]]`, its log probability `scores[i]`."""
+
+    text: str
+    starts: Int64[np.ndarray, " vocab_and_end"]
+    scores: Float32[np.ndarray, " vocab"]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def of(self, tokens: Int64[np.ndarray, " n"]) -> list[tuple[str, float]]:
+        """Text and log probability of each token."""
+        spans = zip(self.starts[tokens].tolist(), self.starts[tokens + 1].tolist(), self.scores[tokens].tolist(), strict=True)
+        return [(self.text[start:end], score) for start, end, score in spans]
+
+    def within(self, ranges: Sequence[tuple[int, int]]) -> Int64[np.ndarray, " n"]:
+        """The tokens whose characters all lie in these ranges of code points, each from and to."""
+        points = np.frombuffer(self.text.encode("utf-32-le"), "<u4")
+        outside = np.ones(len(points), bool)
+        for first, last in ranges:
+            outside &= (points < first) | (points > last)
+        before = np.concatenate([[0], np.cumsum(outside)])[self.starts]
+        return np.flatnonzero(before[1:] == before[:-1])
+
+
+@dataclass(frozen=True)
 class E5File:
-    """`pieces` are (text, log probability) by token id; `spaces` and `removed` the characters that the tokenizer turns
-    into a space, or leaves out; `tensors` float32 arrays by name; `words` the packed word embeddings [vocab, blocks]."""
+    """`spaces` and `removed` are the characters that the tokenizer turns into a space, or leaves out; `tensors` float32 arrays by
+    name; `words` the packed word embeddings [vocab, blocks]."""
 
     dimensions: Dimensions
-    pieces: list[tuple[str, float]]
+    pieces: Pieces
     bos: int
     eos: int
     unk: int
@@ -99,9 +126,10 @@ def _read(reader: Reader) -> E5File:
     (eps, _) = reader.take("fi")
     n_pieces, bos, eos, _, unk = reader.take("5i")
     (blob_bytes,) = reader.take("Q")
-    offsets, scores = reader.array("<u4", n_pieces + 1).tolist(), reader.array("<f4", n_pieces).tolist()
-    blob = reader.array("u1", blob_bytes).tobytes()
-    pieces = [(blob[a:b].decode(), s) for a, b, s in zip(offsets[:-1], offsets[1:], scores, strict=True)]
+    offsets, scores = reader.array("<u4", n_pieces + 1), reader.array("<f4", n_pieces)
+    blob = reader.array("u1", blob_bytes)
+    begins = np.concatenate([[0], np.cumsum(blob & 0xC0 != 0x80)])  # characters before each byte
+    pieces = Pieces(blob.tobytes().decode(), begins[offsets], scores)
     spaces, removed = _normalisation(reader)
     (n_tensors,) = reader.take("i")
     tensors, words = {}, None

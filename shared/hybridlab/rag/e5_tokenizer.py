@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from functools import cached_property
 
+import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from hybridlab.rag.e5_file import E5File
 
-LATIN = re.compile(r"[\0-\u024f\u02b0-\u036f\u1e00-\u1eff\u2000-\u2bff]*")  # letters, marks, punctuation, and symbols
+LATIN = ((0x0, 0x24F), (0x2B0, 0x36F), (0x1E00, 0x1EFF), (0x2000, 0x2BFF))  # letters, marks, punctuation, and symbols
+IN_LATIN = re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in LATIN) + "]*")
 
 
 class E5Tokenizer:
@@ -23,26 +24,26 @@ class E5Tokenizer:
 
     def __init__(self, file: E5File):
         self.file = file
-        pieces = file.pieces
-        least = min(range(len(pieces)), key=lambda i: pieces[i][1])  # what no piece has is scored by the least of all
-        self._numbers = sorted({file.unk, least, *(i for i, (piece, _) in enumerate(pieces) if LATIN.fullmatch(piece))})
-        self._latin = self._made([pieces[i] for i in self._numbers], self._numbers.index(file.unk))
+        least = int(file.pieces.scores.argmin())  # what no piece has is scored by the least of all
+        numbers = np.union1d([file.unk, least], file.pieces.within(LATIN))
+        self._numbers: list[int] = numbers.tolist()
+        self._latin = self._made(file.pieces.of(numbers), self._numbers.index(file.unk))
 
     @cached_property
     def whole(self) -> Tokenizer:
         """With all pieces."""
-        return self._made(self.file.pieces, self.file.unk)
+        return self._made(self.file.pieces.of(np.arange(len(self.file.pieces))), self.file.unk)
 
     def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """The ids of a text's tokens, and of which characters each is, from and to."""
-        if LATIN.fullmatch(unicodedata.normalize("NFKC", text)):
+        if IN_LATIN.fullmatch(unicodedata.normalize("NFKC", text)):
             made = self._latin.encode(text, add_special_tokens=False)
             return [self._numbers[i] for i in made.ids], made.offsets
         made = self.whole.encode(text, add_special_tokens=False)
         return made.ids, made.offsets
 
-    def _made(self, pieces: Sequence[tuple[str, float]], unk: int) -> Tokenizer:
-        tokenizer = Tokenizer(models.Unigram(list(pieces), unk_id=unk))
+    def _made(self, pieces: list[tuple[str, float]], unk: int) -> Tokenizer:
+        tokenizer = Tokenizer(models.Unigram(pieces, unk_id=unk))
         removed, spaces = (
             Regex("[" + "".join(rf"\x{{{ord(c):x}}}" for c in characters) + "]") for characters in (self.file.removed, self.file.spaces)
         )

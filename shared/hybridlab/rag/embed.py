@@ -3,9 +3,10 @@
 Wang et al., Multilingual E5 Text Embeddings, arXiv 2402.05672: questions begin with "query: ", documents with "passage: ", the token
 states are averaged. The encoder is BERT's (arXiv 1810.04805): absolute positions, post-norm, exact GELU.
 
-Passages are many and want speed: bfloat16 on processors with AVX-512 bf16 instructions (elsewhere it is emulated, and slower than
-float32), else 8-bit integers where PyTorch has kernels for them, else float32. Questions are short and are not rounded to integers; beside
-those their layers are kept in 16 bits.
+Passages are many and a search is waited for, so passages and what is searched for are read in what is fastest: bfloat16 on processors
+with AVX-512 bf16 instructions (elsewhere it is emulated, and slower than float32), else 8-bit integers where PyTorch has kernels for
+them, else float32. Integers move a question's vector by a cosine of .998. Turns of talk are more alike than passages of documents: what
+memory asks is not rounded to integers; for that the layers are kept in 16 bits beside them.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def native_bfloat16() -> bool:
 
 
 def fastest() -> Precision:
-    """The precision in which this processor embeds passages fastest."""
+    """The precision in which this processor embeds fastest."""
     return "bfloat16" if native_bfloat16() else "int8" if int8_is_fast() else "float32"
 
 
@@ -76,7 +77,7 @@ def batches(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 class E5:
-    """The encoder. Thread-safe: calls share the weights, and one call computes at a time. `precision` is that of passages."""
+    """The encoder. Thread-safe: calls share the weights, and one call computes at a time."""
 
     def __init__(self, path: Path | None = None, precision: Precision | None = None):
         """Raises MissingModel where no file is given and the package is not installed, DamagedModel where the file is damaged."""
@@ -88,10 +89,10 @@ class E5:
         self.dim = self.file.dimensions.hidden
         self._lock = threading.Lock()
         self._weights = {name: torch.from_numpy(np.require(array, requirements="W")) for name, array in file.tensors.items()}
-        self._matrices = {name: (w.to(self.dtype), b.to(self.dtype)) for name, (w, b) in self._taken_out().items()}
+        matrices = {name: (w.to(self.dtype), b.to(self.dtype)) for name, (w, b) in self._taken_out().items()}
         exact = half_linear if self.precision == "int8" else lambda w, b: partial(F.linear, weight=w, bias=b)
-        self._exact: dict[str, Linear] = {name: exact(w, b) for name, (w, b) in self._matrices.items()}
-        self._fast = None if self.precision == "int8" else self._exact  # rounded when it is first needed: a start should be quick
+        self._exact: dict[str, Linear] = {name: exact(w, b) for name, (w, b) in matrices.items()}
+        self._quick = self._rounded(matrices) if self.precision == "int8" else self._exact
         self._remembered = lru_cache(REMEMBERED)(self._asked)
 
     def _taken_out(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -104,43 +105,42 @@ class E5:
         return made
 
     @torch.inference_mode()
-    def _rounded(self) -> dict[str, Linear]:
+    def _rounded(self, matrices: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Linear]:
         """The layers in 8 bits. How large their inputs become is seen on a sample: the largest columns are the same in every text."""
         largest: dict[str, Tensor] = {}
 
-        def seen(name: str) -> Linear:
+        def seen(name: str, layer: Linear) -> Linear:
             def linear(x: Tensor) -> Tensor:
                 largest[name] = x.abs().amax(0)
-                return self._exact[name](x)
+                return layer(x)
 
             return linear
 
-        self._forward([self.token_ids(f"{PASSAGE}{SAMPLE}")], {name: seen(name) for name in self._matrices})
-        return {name: Int8Linear(*self._matrices.pop(name), largest[name]) for name in largest}
+        self._forward([self.token_ids(f"{PASSAGE}{SAMPLE}")], {name: seen(name, layer) for name, layer in self._exact.items()})
+        return {name: Int8Linear(*matrices.pop(name), largest[name]) for name in largest}
 
     def query(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
-        """Vectors of questions."""
+        """Vectors of questions, not rounded to integers."""
         return self._encode([f"{QUESTION}{text}" for text in texts], self._exact)
 
     def passages(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Float32[np.ndarray, "n dim"]:
         """Vectors of passages; `progress` is called with the number of passages done."""
-        return self._encode([f"{PASSAGE}{text}" for text in texts], self._quick(), progress)
+        return self._encode([f"{PASSAGE}{text}" for text in texts], self._quick, progress)
 
     @torch.inference_mode()
     def token_states(self, texts: Sequence[str], depth: int, *, question: bool) -> list[States]:
         """Each text's token states after `depth` of the layers, of length 1, without those of the ends and of E5's prefix.
 
-        As with the vectors, passages are rounded to the encoder's precision and questions are not rounded to integers.
         Raises ValueError where there is no such depth.
         """
         self._check(depth)
-        prefix, layers = (QUESTION, self._exact) if question else (PASSAGE, self._quick())
+        prefix = QUESTION if question else PASSAGE
         tokens = [self.token_ids(f"{prefix}{text}") for text in texts]
         states: list[States] = []
         for start, end in batches(list(map(len, tokens))):
             rows = tokens[start:end]
             with self._lock:
-                x = self._through(self._embed(rows), rows, layers, range(depth))
+                x = self._through(self._embed(rows), rows, self._quick, range(depth))
             states += self._own(x, rows, prefix)
         return states
 
@@ -150,16 +150,16 @@ class E5:
 
         Raises ValueError where there is no such depth.
         """
-        return self._both(texts, depth, PASSAGE, self._quick())
+        return self._both(texts, depth, PASSAGE, self._quick)
 
-    def ask(self, question: str, depth: int) -> tuple[Float32[np.ndarray, " dim"], States]:
-        """A question's vector, and its token states after `depth` of the layers, from one pass. The last ones are remembered: who has
-        searched goes on to read. Raises ValueError likewise."""
-        return self._remembered(question, depth)
+    def ask(self, question: str, depth: int, *, exact: bool = False) -> tuple[Float32[np.ndarray, " dim"], States]:
+        """A question's vector, and its token states after `depth` of the layers, from one pass; `exact` ones are not rounded to integers.
+        The last ones are remembered: who has searched goes on to read. Raises ValueError likewise."""
+        return self._remembered(question, depth, exact)
 
     @torch.inference_mode()
-    def _asked(self, question: str, depth: int) -> tuple[Float32[np.ndarray, " dim"], States]:
-        vectors, states = self._both([question], depth, QUESTION, self._exact)
+    def _asked(self, question: str, depth: int, exact: bool) -> tuple[Float32[np.ndarray, " dim"], States]:
+        vectors, states = self._both([question], depth, QUESTION, self._exact if exact else self._quick)
         return vectors[0], states[0]
 
     def _both(
@@ -192,12 +192,6 @@ class E5:
         """Of which characters of the passage each of its token states is, from and to; a space belongs to what follows it."""
         held = self._encoded(f"{PASSAGE}{passage}")[1][self._before(PASSAGE) - 1 : LONGEST - 2]
         return [(max(0, start - len(PASSAGE)), end - len(PASSAGE)) for start, end in held]
-
-    def _quick(self) -> dict[str, Linear]:
-        """The layers that read passages, rounded when they are first needed."""
-        with self._lock:
-            self._fast = self._fast or self._rounded()
-            return self._fast
 
     def token_ids(self, text: str) -> list[int]:
         """Token ids with both ends; the names of special tokens are taken out of the text, so that no text can forge one."""

@@ -46,6 +46,7 @@ class Reader(nn.Module):
 
     def __init__(self, dim: int = 384, width: int = 64, seed: int = 0):
         super().__init__()
+        self.width = width
         start = torch.randn(dim, width, generator=torch.Generator().manual_seed(seed)) / dim**0.5  # one for both: cosines at first
         self.question, self.passage = nn.Parameter(start.clone()), nn.Parameter(start.clone())
         self.importance, self.importance_bias = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(()))
@@ -142,12 +143,14 @@ def filled(rows: Sequence[States]) -> tuple[Float[Tensor, "rows longest dim"], B
 
 @dataclass(frozen=True)
 class Example:
-    """Numbers of a question and a passage, whether it is answered there, and how much that counts."""
+    """Numbers of a question and a passage, whether it is answered there, how much that counts, and, where it is known, of which tokens
+    of the passage the answer is (`hybridlab.rag.span_reader`)."""
 
     question: int
     passage: int
     answered: bool
     weight: float = 1.0
+    place: Bool[np.ndarray, " tokens"] | None = None
 
 
 def train(
