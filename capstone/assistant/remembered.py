@@ -34,7 +34,7 @@ from assistant.store.words import folded
 LOOKED_AT = 16  # turns that are recalled
 READ = 4  # of them that the reader reads
 QUOTED = 2  # turns that an answer cites
-LEAST = -1.1  # log odds from which on a turn is evidence: chosen by `python -m capstone.evaluation.memory_said`
+LEAST = -0.9  # log odds from which on a turn is evidence: chosen by `python -m capstone.evaluation.memory_said`
 WEIGHTS = Path(__file__).parent / "memory" / "said.safetensors"
 ALL_WORDS = 2.0  # what it counts that every word of the question stands in a turn, in log odds
 LIKELY = 0.1  # of a translation, from which on it counts as the word

@@ -199,6 +199,34 @@ def test_the_tokens_of_an_answer_are_those_that_share_a_character_with_it() -> N
     assert where("at nine", [(90, 95)]) is None, "a text may be longer than what is read of it"
 
 
+def test_the_span_reader_counts_in_the_order_as_much_as_finds_most() -> None:
+    one = asked_of(1, True, 2, 3, 1)
+    odds, right, wrong = np.array([2.0, 1.0, 0.0]), np.array([0.0, 0.0, 5.0]), np.array([0.0, 5.0, 0.0])
+    assert calibrate.best_order([one], [odds], [right], 0.5) > 0.4
+    assert calibrate.best_order([one], [odds], [wrong], 0.5) == 0.0
+    assert calibrate.seen(one, odds, right, 0.5).spans == 5.0
+
+
+def test_the_span_reader_learns_where_and_from_nothing_that_does_not_say_where() -> None:
+    there = np.ones(3, bool)
+    known = readers.Material(
+        [],
+        [],
+        [
+            Example(0, readers.INVENTED_PASSAGES - 1, False),
+            Example(1, readers.INVENTED_PASSAGES, True),
+            Example(2, readers.INVENTED_PASSAGES, False),
+        ],
+        [Example(3, readers.INVENTED_PASSAGES + 1, True, place=there)],
+        [[Example(4, 0, True), Example(4, 1, False)], [Example(5, 0, False)]],
+    )
+    assert [one.question for one in known.placed] == [2, 3]
+    again = readers.mixed(known, [0], 1, [(known.placed, 9), (known.first, 1)], seed=0)
+    assert [one.question for one in again[:1]] == [4]
+    assert sorted(one.question for one in again[1:3]) == [2, 3]
+    assert len(again) == 4
+
+
 def test_what_holds_the_answer_on_a_named_page_is_answered_and_the_rest_counts_less() -> None:
     asked = Question("q", "en", "Q?", "a.pdf", 1, ("x",), "plain", "calibration")
     words = readers.Tokens(Spelled())

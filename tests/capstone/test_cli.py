@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import zipfile
@@ -137,3 +138,18 @@ def test_read_takes_any_text_and_refuses_what_is_none_in_a_line(home, tmp_path):
 
 def interrupted(*of):
     raise KeyboardInterrupt
+
+
+def test_what_stays_to_the_end_is_not_looked_through_for_garbage():
+    from assistant.cli import uncollected
+
+    gc.unfreeze()
+    with uncollected():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()
+    with pytest.raises(ZeroDivisionError), uncollected():
+        1 / 0  # noqa: B018
+    assert gc.isenabled()
+    gc.unfreeze()

@@ -298,7 +298,7 @@ def test_each_year_has_its_own_policy(knowledge: Knowledge) -> None:
 def test_the_calibration_refuses_test_questions() -> None:
     question = next(question for question in QUESTIONS if question.split == "test")
     with pytest.raises(ValueError, match="test part"):
-        calibrate.fit([calibrate.Found(question, [], Heard({}, 0.0))], None)
+        calibrate.fit([calibrate.Found(question, [], Heard({}, 0.0))], None, print)
 
 
 def test_the_stored_model_fits_the_features() -> None:

@@ -4,8 +4,8 @@ Each token of the passage is aligned with the question's tokens and compared wit
 et al., arXiv 1606.01933); blocks of depthwise convolution read the comparisons along the passage (as QANet's do, arXiv 1804.09541), so that
 a name, a verb and a number have to stand beside each other. Every token gets a logit that the answer is there, beside a zero that says
 nowhere, as BERT does it for SQuAD 2.0 (arXiv 1810.04805, section 4.3); from the likeliest place, and from how well the question is covered,
-come log odds that the passage answers. Learning *where* is what makes a few thousand questions enough: with only yes or no to learn
-from, two hours of training told near misses no better than chance (docs/evaluation.md).
+come log odds that the passage answers. Learning *where* is what makes a few thousand questions enough: E5's own upper layers, with only yes
+or no to learn from, told near misses no better than chance after 6,400 pairs (docs/evaluation.md).
 
 States are those that `hybridlab.rag.reader` reads, too. What has to be kept of a passage is 128 numbers of 8 bits a token.
 """
