@@ -11,6 +11,7 @@ from assistant.store.words import folded
 
 # Letters that Vietnamese has and that English borrows at most one of in a word.
 VIETNAMESE = re.compile("[ăâđêôơưạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ]", re.IGNORECASE)
+VIETNAMESE_SHARE = 0.2  # of a passage's words with such letters: a name in an English text is no Vietnamese text
 COMMON_WITHOUT_MARKS = frozenset(
     [
         "la",
@@ -88,6 +89,12 @@ SPEAKERS: dict[str, dict[Language, str]] = {
     "user": {"en": "the user said", "vi": "người dùng nói"},
     "assistant": {"en": "the assistant said", "vi": "trợ lý nói"},
 }
+
+
+def passage_language(text: str) -> Language:
+    """The language that most of a passage is in."""
+    words = re.findall(r"[^\W\d_]+", text)
+    return "vi" if sum(bool(VIETNAMESE.search(word)) for word in words) > VIETNAMESE_SHARE * len(words) else "en"
 
 
 def language_of(text: str) -> Language:

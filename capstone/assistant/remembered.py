@@ -20,9 +20,9 @@ from hybridlab.rag.reader import DEPTH, Reader
 from assistant.cues import Cue, is_question
 from assistant.knowledge.quotes import best_span
 from assistant.knowledge.reading import Reading
-from assistant.knowledge.search import Hit, dictionary, passage_language, possible_words
+from assistant.knowledge.search import Hit, dictionary, possible_words
 from assistant.knowledge.suspicion import is_suspicious
-from assistant.language import language_of
+from assistant.language import language_of, passage_language
 from assistant.memory.apart import apart
 from assistant.memory.recall import Recalled
 from assistant.memory.service import Memory

@@ -64,7 +64,8 @@ def fit(found: Sequence[Found], encoder: Remembered, progress: Callable[[str], N
 def decision(found: Sequence[Found], odds: Sequence[np.ndarray], spans: Sequence[np.ndarray], folds: Folds) -> dict:
     """What the assistant makes of the readers' log odds: the order of the hits, and whether the best of them are evidence."""
     place = best_place(found, odds)
-    x = np.array([seen(*one, place).vector() for one in zip(found, odds, spans, strict=True)])
+    weight = best_order(found, odds, spans, place)
+    x = np.array([seen(*one, place, weight).vector() for one in zip(found, odds, spans, strict=True)])
     y = np.array([one.question.answerable for one in found])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000))
     probabilities = cross_val_predict(model, x, y, cv=folds, method="predict_proba")[:, 1]
@@ -75,7 +76,7 @@ def decision(found: Sequence[Found], odds: Sequence[np.ndarray], spans: Sequence
         **coefficients(model.fit(x, y)),
         "threshold": round(threshold, 4),
         "place": place,
-        "spans_in_order": best_order(found, odds, spans, place),
+        "spans_in_order": weight,
         "cross_validated": {
             "all": cross_validated(probabilities, y, threshold),
             "written after the test parts": cross_validated(probabilities[newer], y[newer], threshold),
@@ -83,26 +84,25 @@ def decision(found: Sequence[Found], odds: Sequence[np.ndarray], spans: Sequence
     }
 
 
-def seen(one: Found, odds: np.ndarray, spans: np.ndarray, place: float) -> Features:
+def seen(one: Found, odds: np.ndarray, spans: np.ndarray, place: float, weight: float) -> Features:
     """What the decision sees of a question, where the hits have these log odds."""
-    chunks = [hit.chunk.id for hit in one.hits]
-    known, spanned = (dict(zip(chunks, map(float, of), strict=True)) for of in (odds, spans))
-    hits = dict(zip(chunks, one.hits, strict=True))
-    order = [i for i, _ in read_again([(i, 0.0) for i in chunks], known, place)[:EVIDENCE]]
-    read, spanned_best = (max(of[i] for i in order) for of in (known, spanned))
-    return features(one.question.question, [hits[i] for i in order], one.heard, read, spanned_best)
+    order = cited(odds, spans, place, weight)
+    return features(one.question.question, [one.hits[n] for n in order], one.heard, odds[order].max(), spans[order].max())
+
+
+def cited(odds: np.ndarray, spans: np.ndarray, place: float, weight: float) -> list[int]:
+    """Which hits are looked at, in the order in which they would be cited (`Reading.best_first`)."""
+    order = [n for n, _ in read_again([(n, 0.0) for n in range(len(odds))], dict(enumerate(map(float, odds))), place)][:EVIDENCE]
+    worth = odds[order] + weight * spans[order] - place * np.log1p(np.arange(len(order)))
+    return [order[n] for n in np.argsort(-worth, kind="stable")]
 
 
 def best_order(found: Sequence[Found], odds: Sequence[np.ndarray], spans: Sequence[np.ndarray], place: float) -> float:
     """What the span reader's log odds count beside the reader's, so that most of the answers' pages are cited first."""
 
     def found_by(weight: float) -> float:
-        ranks = []
-        for one, of, spanned in zip(found, odds, spans, strict=True):
-            if one.question.answerable:
-                order = [n for n, _ in read_again([(n, 0.0) for n in range(len(of))], dict(enumerate(map(float, of))), place)][:EVIDENCE]
-                worth = of[order] + weight * spanned[order] - place * np.log1p(np.arange(len(order)))
-                ranks.append(rank_of(one.question, [one.hits[order[n]] for n in np.argsort(-worth, kind="stable")]))
+        asked = [one for one in zip(found, odds, spans, strict=True) if one[0].question.answerable]
+        ranks = [rank_of(one.question, [one.hits[n] for n in cited(of, spanned, place, weight)]) for one, of, spanned in asked]
         return metrics.mean_reciprocal_rank(ranks)
 
     return max(WEIGHTS, key=found_by)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from assistant.knowledge.search import passage_language
+from assistant.language import passage_language
 from assistant.memory.index import pieces
 from assistant.memory.meaning import CENTRES
 from hybridlab.rag.embed import E5

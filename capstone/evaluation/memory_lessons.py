@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from assistant.knowledge.search import passage_language
-from assistant.language import language_of
+from assistant.language import language_of, passage_language
 from assistant.memory.index import Index
 from assistant.memory.meaning import centred
 from assistant.memory.recall import MEANING, OTHER

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from assistant.knowledge import abstention, reading
 from assistant.knowledge.abstention import features, tight
-from assistant.knowledge.search import Hit, dictionary, passage_language
+from assistant.knowledge.search import Hit, dictionary
 from assistant.knowledge.service import Knowledge
 from assistant.knowledge.vocabulary import Heard, Vocabulary, names
-from assistant.language import Language
+from assistant.language import Language, passage_language
 from assistant.store.documents import StoredChunk
 from hybridlab.rag.reader import Example
 from hybridlab.rag.structured_query import WordIndex
@@ -105,6 +105,12 @@ def test_a_name_is_missing_where_no_chunk_has_it_in_any_spelling() -> None:
     assert 0.0 < missing("Tokyo", hit("Hà Nội")) < missing("Hanoi", hit("Tokyo")) < 1.0
 
 
+def test_what_is_cited_first_may_be_in_the_other_language() -> None:
+    english, vietnamese = hit("Every employee has paid leave."), hit("Nhân viên được nghỉ phép mười lăm ngày.")
+    for question, first, crossed in (("Leave?", english, 0.0), ("Leave?", vietnamese, 1.0), ("Nghỉ phép mấy ngày?", english, 1.0)):
+        assert features(question, [first, english], NOTHING, 0.0, 0.0).crossed == crossed
+
+
 def test_without_hits_there_is_no_evidence() -> None:
     assert not abstention.is_evidence("What?", [], NOTHING, None)
     assert abstention.probability("What?", [], NOTHING, None) == 0.0
@@ -120,6 +126,7 @@ def test_the_model_is_monotone_and_explains_itself() -> None:
     assert weight["rarest"] < 0
     assert weight["read"] > 0
     assert weight["spans"] > 0
+    assert weight["crossed"] > 0
     assert weight["missing"] < 0
     assert weight["words"] > 0
     assert 0.0 < model["place"] < 10.0
@@ -204,7 +211,9 @@ def test_the_span_reader_counts_in_the_order_as_much_as_finds_most() -> None:
     odds, right, wrong = np.array([2.0, 1.0, 0.0]), np.array([0.0, 0.0, 5.0]), np.array([0.0, 5.0, 0.0])
     assert calibrate.best_order([one], [odds], [right], 0.5) > 0.4
     assert calibrate.best_order([one], [odds], [wrong], 0.5) == 0.0
-    assert calibrate.seen(one, odds, right, 0.5).spans == 5.0
+    assert calibrate.seen(one, odds, right, 0.5, 0.4).spans == pytest.approx(1 / (1 + math.exp(-5)))
+    assert calibrate.cited(odds, right, 0.5, 1.0)[0] == 2
+    assert calibrate.cited(odds, right, 0.5, 0.0) == [0, 1, 2]
 
 
 def test_the_span_reader_learns_where_and_from_nothing_that_does_not_say_where() -> None:

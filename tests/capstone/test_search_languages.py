@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from assistant.knowledge.across import PLACES, Found, likelihood, placed, with_place
-from assistant.knowledge.search import DEPTH, FUSION_K, passage_language
+from assistant.knowledge.search import DEPTH, FUSION_K
 from assistant.knowledge.service import Knowledge
-from assistant.language import language_of
+from assistant.language import language_of, passage_language
 from assistant.settings import Settings
 from assistant.store import Store
 from hybridlab.rag.fusion import reciprocal_rank_fusion

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from assistant.knowledge.reading import Reading, text_of
 from assistant.knowledge.vocabulary import Heard
-from assistant.language import language_of
+from assistant.language import language_of, passage_language
 from assistant.store.words import folded, terms
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Features:
     """`cosine`: E5's best, of either language; `missing`: how rare the rarest name or number of the question is that stands in none of
     the chunks, 0 where all do; `rarest`: how rare the question's rarest word is in all documents, 1 where none has it; `vietnamese`:
     1 where the question is Vietnamese, whose cosines lie elsewhere; `words`: the logarithm of how many it has, for each of them costs the
-    reader's judgement a little; `read`: the reader's log odds for the best chunk; `spans`: the span reader's."""
+    reader's judgement a little; `read`: the reader's log odds for the best chunk; `spans`: how likely the span reader finds the
+    place of an answer in one of them; `crossed`: 1 where what would be cited first is in the other language: readers are less sure there."""
 
     cosine: float
     missing: float
@@ -43,13 +44,14 @@ class Features:
     words: float
     read: float
     spans: float
+    crossed: float
 
     def vector(self) -> tuple[float, ...]:
         return astuple(self)
 
 
 def features(question: str, hits: Sequence[Hit], heard: Heard, read: float, spans: float) -> Features:
-    """`heard` is what `Knowledge.heard` says of the question, `read` and `spans` the readers' log odds."""
+    """`heard` is what `Knowledge.heard` says of the question, `read` and `spans` the readers' log odds; the first hit is cited first."""
     together = "".join(map(tight, map(text_of, hits)))
     return Features(
         cosine=max((hit.scores["e5"] for hit in hits if "e5" in hit.scores), default=0.0),
@@ -58,7 +60,8 @@ def features(question: str, hits: Sequence[Hit], heard: Heard, read: float, span
         vietnamese=float(language_of(question) == "vi"),
         words=math.log(1 + len(terms(question))),
         read=read,
-        spans=spans,
+        spans=1.0 / (1.0 + math.exp(-spans)),
+        crossed=float(passage_language(text_of(hits[0])) != language_of(question)),
     )
 
 
@@ -77,7 +80,7 @@ def probability(question: str, hits: Sequence[Hit], heard: Heard, reading: Readi
     if not hits:
         return 0.0
     model = calibration()
-    measured = features(question, hits, heard, reading.odds(), reading.span_odds()).vector()
+    measured = features(question, best_first(reading).hits, heard, reading.odds(), reading.span_odds()).vector()
     z = model["intercept"] + sum(w * x for w, x in zip(model["weights"], measured, strict=True))
     return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, z))))
 

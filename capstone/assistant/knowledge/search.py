@@ -8,7 +8,6 @@ What is best then is told by the reader, which looks at the first thirty (reread
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,14 +28,13 @@ from assistant.knowledge.reading import judged
 from assistant.knowledge.rereading import AMONG, read_again
 from assistant.knowledge.vocabulary import LEFT_OUT, Heard, Vocabulary
 from assistant.knowledge.words import Words
-from assistant.language import VIETNAMESE, Language, language_of
+from assistant.language import Language, language_of, passage_language
 from assistant.store import Store
 from assistant.store.documents import StoredChunk
 
 Retriever = Literal["fused", "bm25", "e5"]
 DEPTH = 50  # candidates of each retriever that are fused
 FUSION_K = 8  # of reciprocal rank fusion; 5 to 10 found more of the calibration questions than the usual 60 (docs/evaluation.md)
-VIETNAMESE_SHARE = 0.2  # of a text's words with Vietnamese letters: a name in an English text is no Vietnamese text
 
 
 @dataclass(frozen=True)
@@ -202,9 +200,3 @@ def possible_words(question: str, asked: Language, language: Language) -> list[d
     if language == asked:
         return [{word: 1.0} for word in dictionary().words(question, asked) if word not in LEFT_OUT]
     return dictionary().translate(question, asked, LEFT_OUT)
-
-
-def passage_language(text: str) -> Language:
-    """The language that most of a passage is in."""
-    words = re.findall(r"[^\W\d_]+", text)
-    return "vi" if sum(bool(VIETNAMESE.search(word)) for word in words) > VIETNAMESE_SHARE * len(words) else "en"

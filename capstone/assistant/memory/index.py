@@ -15,8 +15,8 @@ from hybridlab.rag.structured_query import WordIndex
 from jaxtyping import Bool, Float32, Int64
 
 from assistant.cues import is_question
-from assistant.knowledge.search import dictionary, passage_language, possible_words
-from assistant.language import Language, language_of
+from assistant.knowledge.search import dictionary, possible_words
+from assistant.language import Language, language_of, passage_language
 from assistant.memory.meaning import centred
 
 TOGETHER = 2  # sentences that are a piece

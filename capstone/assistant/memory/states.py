@@ -16,7 +16,7 @@ from jaxtyping import Float32
 from prometheus_client import Histogram
 from torch import Tensor
 
-from assistant.knowledge.search import passage_language
+from assistant.language import passage_language
 from assistant.memory.learned import Learned
 from assistant.memory.meaning import centred
 from assistant.memory.stream import mark
