@@ -35,7 +35,7 @@ class Features:
     the chunks, 0 where all do; `rarest`: how rare the question's rarest word is in all documents, 1 where none has it; `vietnamese`:
     1 where the question is Vietnamese, whose cosines lie elsewhere; `words`: the logarithm of how many it has, for each of them costs the
     reader's judgement a little; `read`: the reader's log odds for the best chunk; `spans`: how likely the span reader finds the
-    place of an answer in one of them; `crossed`: 1 where what would be cited first is in the other language: readers are less sure there."""
+    place of an answer in one of them; `crossed`: 1 where what would be cited first is in the other language: there they are less sure."""
 
     cosine: float
     missing: float
