@@ -17,7 +17,7 @@ tokens of a text speak of the whole (as arXiv 2004.08728 found for aligning word
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,15 +102,9 @@ class Reader(nn.Module):
         held = F.normalize(torch.from_numpy(passage) @ self.passage, dim=-1)
         return (held * STEPS).round().to(torch.int8).numpy()
 
-    @torch.inference_mode()
     def score(self, question: States, passages: Sequence[Kept]) -> Float32[np.ndarray, " passages"]:
         """Log odds for each passage that it answers the question; where a text has no token, there is nothing to be read: -inf."""
-        odds = np.full(len(passages), -np.inf, np.float32)
-        full = [i for i, passage in enumerate(passages) if len(passage)]
-        if len(question) and full:
-            held, there = filled([passages[i].astype(np.float32) / STEPS for i in full])
-            odds[full] = self.judge(*filled([question]), held, there).numpy()
-        return odds
+        return of_each(question, passages, lambda held, there: self.judge(*filled([question]), held, there))
 
     def save(self, path: Path) -> None:
         """In float16: 100 KB."""
@@ -123,6 +117,16 @@ class Reader(nn.Module):
         reader = cls(*weights["question"].shape) if "question" in weights else cls()
         reader.load_state_dict(weights)
         return reader.eval()
+
+
+@torch.inference_mode()
+def of_each(question: States, passages: Sequence[Kept], judge: Callable[[Tensor, Tensor], Tensor]) -> Float32[np.ndarray, " passages"]:
+    """What `judge` says of each passage that has a token, and -inf of the others, and of all where the question has none."""
+    odds = np.full(len(passages), -np.inf, np.float32)
+    full = [i for i, passage in enumerate(passages) if len(passage)]
+    if len(question) and full:
+        odds[full] = judge(*filled([passages[i].astype(np.float32) / STEPS for i in full])).numpy()
+    return odds
 
 
 def windows(rows: Float[Tensor, "pairs m n"], least: float) -> Float[Tensor, "pairs m w"]:

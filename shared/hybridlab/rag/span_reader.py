@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridlab.rag.embed import States
-from hybridlab.rag.reader import STEPS, Example, Kept, filled
+from hybridlab.rag.reader import STEPS, Example, Kept, filled, of_each
 
 KERNEL = 15  # tokens that a convolution sees
 LAYERS = 2
@@ -112,16 +112,9 @@ class SpanReader(nn.Module):
         """What has to be kept of a passage so that it can be read again, in 8 bits."""
         return (self.hold(torch.from_numpy(passage)) * STEPS).round().to(torch.int8).numpy()
 
-    @torch.inference_mode()
     def score(self, question: States, passages: Sequence[Kept]) -> Float32[np.ndarray, " passages"]:
         """Log odds for each passage that it answers the question; where a text has no token, there is nothing to be read: -inf."""
-        odds = np.full(len(passages), -np.inf, np.float32)
-        full = [i for i, passage in enumerate(passages) if len(passage)]
-        if len(question) and full:
-            held, there = filled([passages[i].astype(np.float32) / STEPS for i in full])
-            asked, real = filled([question] * len(full))
-            odds[full] = self(asked, real, held, there)[0].numpy()
-        return odds
+        return of_each(question, passages, lambda held, there: self(*filled([question] * len(held)), held, there)[0])
 
     def save(self, path: Path) -> None:
         """In float16: 700 KB."""
