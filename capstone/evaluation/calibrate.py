@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from assistant.knowledge.abstention import Features, features
+from assistant.knowledge.reading import as_cited
 from assistant.knowledge.rereading import read_again
 from hybridlab.rag.reader import Reader
 from hybridlab.rag.span_reader import SpanReader
@@ -91,10 +92,9 @@ def seen(one: Found, odds: np.ndarray, spans: np.ndarray, place: float, weight: 
 
 
 def cited(odds: np.ndarray, spans: np.ndarray, place: float, weight: float) -> list[int]:
-    """Which hits are looked at, in the order in which they would be cited (`Reading.best_first`)."""
+    """Which hits are looked at, in the order in which they would be cited."""
     order = [n for n, _ in read_again([(n, 0.0) for n in range(len(odds))], dict(enumerate(map(float, odds))), place)][:EVIDENCE]
-    worth = odds[order] + weight * spans[order] - place * np.log1p(np.arange(len(order)))
-    return [order[n] for n in np.argsort(-worth, kind="stable")]
+    return [order[n] for n in as_cited(odds[order], spans[order], place, weight)]
 
 
 def best_order(found: Sequence[Found], odds: Sequence[np.ndarray], spans: Sequence[np.ndarray], place: float) -> float:

@@ -76,10 +76,8 @@ class Reading:
         return float(max(self._spanned, default=LEAST_ODDS))
 
     def best_first(self, place: float, spans: float) -> Reading:
-        """The same, with the chunks in the order of their log odds, those of the spans times `spans`, less `place` × the logarithm of the
-        place that they had. Scores stay where they were, so that they still descend."""
-        worth = self.each + spans * self._spanned - place * np.log1p(np.arange(len(self.hits)))
-        order = np.argsort(-worth, kind="stable").tolist()
+        """The same, with the chunks in the order of `as_cited`. Scores stay where they were, so that they still descend."""
+        order = as_cited(self.each, self._spanned, place, spans)
         hits = [replace(self.hits[n], score=there.score) for n, there in zip(order, self.hits, strict=True)]
         return replace(self, hits=hits, kept=[self.kept[n] for n in order])
 
@@ -103,6 +101,12 @@ class Reading:
         held = np.array(self.encoder.token_spans(whole)[: len(kept)], int).reshape(-1, 2) - shift
         parts = [self._judged(kept)[(held[:, 0] < end) & (held[:, 1] > start)] for start, end in spans]
         return np.maximum(LEAST_ODDS, self.judge.score(self.asked, parts))
+
+
+def as_cited(read: np.ndarray, spanned: np.ndarray, place: float, spans: float) -> list[int]:
+    """The numbers of chunks by the reader's log odds and `spans` × the span reader's, less `place` × the logarithm of their place."""
+    worth = read + spans * spanned - place * np.log1p(np.arange(len(read)))
+    return np.argsort(-worth, kind="stable").tolist()
 
 
 def read(store: Store, owner: str, encoder: E5, asked: States, hits: Sequence[Hit]) -> Reading:

@@ -108,15 +108,25 @@ class Reader(nn.Module):
 
     def save(self, path: Path) -> None:
         """In float16: 100 KB."""
-        save_file({name: value.half().contiguous() for name, value in self.state_dict().items()}, path)
+        save_halves(self, path)
 
     @classmethod
     def load(cls, path: Path) -> Reader:
         """Raises FileNotFoundError, and RuntimeError where the file is another model's."""
-        weights = {name: value.float() for name, value in load_file(path).items()}
+        weights = read_halves(path)
         reader = cls(*weights["question"].shape) if "question" in weights else cls()
         reader.load_state_dict(weights)
         return reader.eval()
+
+
+def save_halves(model: nn.Module, path: Path) -> None:
+    """Write a model's numbers in float16."""
+    save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, path)
+
+
+def read_halves(path: Path) -> dict[str, Tensor]:
+    """What `save_halves` wrote, in float32. Raises FileNotFoundError."""
+    return {name: value.float() for name, value in load_file(path).items()}
 
 
 @torch.inference_mode()

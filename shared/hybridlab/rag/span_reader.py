@@ -20,12 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hybridlab.rag.embed import States
-from hybridlab.rag.reader import STEPS, Example, Kept, filled, of_each
+from hybridlab.rag.reader import STEPS, Example, Kept, filled, of_each, read_halves, save_halves
 
 KERNEL = 15  # tokens that a convolution sees
 LAYERS = 2
@@ -118,12 +117,12 @@ class SpanReader(nn.Module):
 
     def save(self, path: Path) -> None:
         """In float16: 700 KB."""
-        save_file({name: value.half().contiguous() for name, value in self.state_dict().items()}, path)
+        save_halves(self, path)
 
     @classmethod
     def load(cls, path: Path) -> SpanReader:
         """Raises FileNotFoundError, and RuntimeError where the file is another model's."""
-        weights = {name: value.float() for name, value in load_file(path).items()}
+        weights = read_halves(path)
         reader = cls(*weights["asks.weight"].shape[::-1]) if "asks.weight" in weights else cls()
         reader.load_state_dict(weights)
         return reader.eval()
