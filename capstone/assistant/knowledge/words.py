@@ -27,6 +27,7 @@ K1, B = 1.2, 0.75  # as in FTS5
 LEAST_WEIGHT = 1e-6  # of a word that most chunks hold, likewise
 PIECE = re.compile(r"\w+")
 Pair = tuple[str, str]  # a token as it stands, and without diacritics
+Held = tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]  # rows of chunks, and how often each holds what is asked for
 
 
 class Tokenizer:
@@ -65,9 +66,11 @@ class Words:
         self._follow()
         score = np.zeros(len(self._ids))
         phrases = self._tokenizer(terms(question))
+        held: dict[tuple[tuple[int, ...], ...], Held] = {}  # a word without diacritics stands in the same chunks either way
         for way, weight in enumerate((1.0, FOLDED_WEIGHT)):
             for phrase in phrases:
-                rows, counts = self._holding([pair[way] for pair in phrase if pair[way]], way)
+                numbers = tuple(tuple(self._alike[way].get(pair[way], ())) for pair in phrase if pair[way])
+                rows, counts = held[numbers] = held[numbers] if numbers in held else self._holding(numbers)
                 rarity = max(LEAST_WEIGHT, math.log((len(self._ids) - len(rows) + 0.5) / (len(rows) + 0.5)))
                 frequency = weight * counts
                 score[rows] += rarity * (frequency * (K1 + 1) / (frequency + self._saturation[rows]))
@@ -79,11 +82,10 @@ class Words:
         best = found[np.lexsort((self._ids[found], -score[found]))][:k]
         return list(zip(self._ids[best].tolist(), score[best].tolist(), strict=True))
 
-    def _holding(self, phrase: Sequence[str], way: int) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-        """The rows of chunks that hold these tokens one after the other, and how often each does."""
+    def _holding(self, phrase: Sequence[Sequence[int]]) -> Held:
+        """The rows of chunks that hold such tokens one after the other, each given as the numbers that it may have, and how often each does."""
         begins = None
-        for after, token in enumerate(phrase):
-            numbers = self._alike[way].get(token, ())
+        for after, numbers in enumerate(phrase):
             at = np.concatenate([self._order[:0], *(self._order[self._starts[n] : self._starts[n + 1]] for n in numbers)]) - after
             begins = at if begins is None else begins[np.isin(begins, at)]
         counts = np.bincount(self._rows[begins], minlength=len(self._ids)) if begins is not None else np.zeros(0, np.int64)

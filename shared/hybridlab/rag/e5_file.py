@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int64
 
 BLOCK = 32
@@ -86,10 +87,10 @@ class E5File:
 
 def unpack(blocks: np.ndarray) -> Float32[np.ndarray, "rows columns"]:
     """Packed rows [rows, blocks] to numbers [rows, 32 * blocks]."""
-    low = (blocks["nibbles"] & 0x0F).astype(np.int8) - 8
-    high = (blocks["nibbles"] >> 4).astype(np.int8) - 8
-    weights = np.concatenate([low, high], axis=-1) * blocks["scale"][..., None].astype(np.float32)
-    return weights.astype(np.float32, copy=False).reshape(len(blocks), -1)
+    nibbles = torch.from_numpy(np.ascontiguousarray(blocks["nibbles"]))
+    scale = torch.from_numpy(blocks["scale"].astype(np.float32))
+    weights = torch.cat([nibbles & 0x0F, nibbles >> 4], dim=-1).float().sub_(8).mul_(scale[..., None])
+    return weights.reshape(len(blocks), -1).numpy()
 
 
 class Reader:

@@ -14,7 +14,9 @@ from __future__ import annotations
 import importlib.util
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -34,6 +36,7 @@ from hybridlab.rag.int8 import Int8Linear, int8_is_fast
 LONGEST = 512  # tokens; what lies beyond is not seen
 TOKENS_AT_ONCE = 2048  # of a batch
 REMEMBERED = 8  # questions whose vectors and states are kept
+PACKERS = 2  # threads that make the layers at the start: PyTorch does it outside of Python
 QUESTION, PASSAGE = "query: ", "passage: "  # what E5 was trained to see before a text
 SAMPLE = "See /usr/share/doc and https://www.debian.org/; copyright (c) 2024. Gói phần mềm phải tuân theo chính sách."
 Precision = Literal["bfloat16", "int8", "float32"]
@@ -91,8 +94,9 @@ class E5:
         self._weights = {name: torch.from_numpy(np.require(array, requirements="W")) for name, array in file.tensors.items()}
         matrices = {name: (w.to(self.dtype), b.to(self.dtype)) for name, (w, b) in self._taken_out().items()}
         exact = half_linear if self.precision == "int8" else lambda w, b: partial(F.linear, weight=w, bias=b)
-        self._exact: dict[str, Linear] = {name: exact(w, b) for name, (w, b) in matrices.items()}
-        self._quick = self._rounded(matrices) if self.precision == "int8" else self._exact
+        with ThreadPoolExecutor(PACKERS) as packers:
+            self._exact: dict[str, Linear] = dict(zip(matrices, packers.map(lambda pair: exact(*pair), matrices.values()), strict=True))
+            self._quick = self._rounded(matrices, packers) if self.precision == "int8" else self._exact
         self._remembered = lru_cache(REMEMBERED)(self._asked)
 
     def _taken_out(self) -> dict[str, tuple[Tensor, Tensor]]:
@@ -105,7 +109,7 @@ class E5:
         return made
 
     @torch.inference_mode()
-    def _rounded(self, matrices: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Linear]:
+    def _rounded(self, matrices: dict[str, tuple[Tensor, Tensor]], packers: ThreadPoolExecutor) -> dict[str, Linear]:
         """The layers in 8 bits. How large their inputs become is seen on a sample: the largest columns are the same in every text."""
         largest: dict[str, Tensor] = {}
 
@@ -117,7 +121,9 @@ class E5:
             return linear
 
         self._forward([self.token_ids(f"{PASSAGE}{SAMPLE}")], {name: seen(name, layer) for name, layer in self._exact.items()})
-        return {name: Int8Linear(*matrices.pop(name), largest[name]) for name in largest}
+        with warnings.catch_warnings():  # here, and not in each thread: the filters are the whole process's
+            warnings.simplefilter("ignore")  # these names of PyTorch's are to move; the version is pinned
+            return dict(zip(largest, packers.map(lambda name: Int8Linear(*matrices.pop(name), largest[name]), largest), strict=True))
 
     def query(self, texts: Sequence[str]) -> Float32[np.ndarray, "n dim"]:
         """Vectors of questions, not rounded to integers."""

@@ -7,8 +7,6 @@ to the size of the next largest, and their weights up by as much: the product is
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -29,9 +27,7 @@ class Int8Linear:
         self.shrink = 1.0 / excess
         weight = weight * excess
         scales = weight.abs().amax(1).clamp(min=1e-12) / 127
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # these names of PyTorch's are to move; the version is pinned
-            rounded = torch.quantize_per_channel(weight, scales.double(), torch.zeros(len(scales), dtype=torch.long), 0, torch.qint8)
+        rounded = torch.quantize_per_channel(weight, scales.double(), torch.zeros(len(scales), dtype=torch.long), 0, torch.qint8)
         self.packed = torch.ops.quantized.linear_prepack(rounded, bias)
 
     def __call__(self, x: Float[Tensor, "tokens d_in"]) -> Float[Tensor, "tokens d_out"]:

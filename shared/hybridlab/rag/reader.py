@@ -135,7 +135,8 @@ def of_each(question: States, passages: Sequence[Kept], judge: Callable[[Tensor,
     odds = np.full(len(passages), -np.inf, np.float32)
     full = [i for i, passage in enumerate(passages) if len(passage)]
     if len(question) and full:
-        odds[full] = judge(*filled([passages[i].astype(np.float32) / STEPS for i in full])).numpy()
+        held, there = filled([passages[i] for i in full])
+        odds[full] = judge(held.div_(STEPS), there).numpy()
     return odds
 
 
@@ -146,13 +147,13 @@ def windows(rows: Float[Tensor, "pairs m n"], least: float) -> Float[Tensor, "pa
     return F.max_pool1d(F.pad(rows, (0, whole - length), value=least), WINDOW, STRIDE)
 
 
-def filled(rows: Sequence[States]) -> tuple[Float[Tensor, "rows longest dim"], Bool[Tensor, "rows longest"]]:
+def filled(rows: Sequence[States | Kept]) -> tuple[Float[Tensor, "rows longest dim"], Bool[Tensor, "rows longest"]]:
     """Rows of different lengths as one tensor, and where it is real."""
-    tensor = torch.zeros(len(rows), max(1, *map(len, rows)), rows[0].shape[1])
-    there = torch.zeros(tensor.shape[:2], dtype=torch.bool)
-    for i, row in enumerate(rows):
-        tensor[i, : len(row)], there[i, : len(row)] = torch.from_numpy(row), True
-    return tensor, there
+    lengths = np.array(list(map(len, rows)))
+    tensor = np.zeros((len(rows), max(1, lengths.max()), rows[0].shape[1]), np.float32)
+    for there, row in zip(tensor, rows, strict=True):
+        there[: len(row)] = row
+    return torch.from_numpy(tensor), torch.from_numpy(np.arange(tensor.shape[1]) < lengths[:, None])
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,11 @@ class WordIndex:
             score += weight * frequency / (frequency + saturation)
             most += weight
         score[~among] = 0.0
-        best = np.argsort(-score, kind="stable")[:k]
-        return [(int(self._ids[row]), float(score[row] / most)) for row in best if score[row] > 0]
+        found = np.flatnonzero(score)
+        if len(found) > k:
+            found = found[score[found] >= np.partition(score[found], -k)[-k]]
+        best = found[np.argsort(-score[found], kind="stable")][:k]
+        return [(int(self._ids[row]), float(score[row] / most)) for row in best]
 
     def _expected(self, word: Mapping[str, float], among: np.ndarray) -> tuple[Float64[np.ndarray, " n"], float]:
         """The expected count of a word in each passage, and of passages with it: equations (4) and (5) of the paper."""
