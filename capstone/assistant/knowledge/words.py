@@ -83,7 +83,7 @@ class Words:
         return list(zip(self._ids[best].tolist(), score[best].tolist(), strict=True))
 
     def _holding(self, phrase: Sequence[Sequence[int]]) -> Held:
-        """The rows of chunks that hold such tokens one after the other, each given as the numbers that it may have, and how often each does."""
+        """The rows of chunks that hold a phrase, and how often each does; each token of it is given as all the numbers that it may be."""
         begins = None
         for after, numbers in enumerate(phrase):
             at = np.concatenate([self._order[:0], *(self._order[self._starts[n] : self._starts[n + 1]] for n in numbers)]) - after

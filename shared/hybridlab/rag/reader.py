@@ -124,7 +124,7 @@ def save_halves(model: nn.Module, path: Path) -> None:
     save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, path)
 
 
-def read_halves(path: Path) -> dict[str, Float32[Tensor, "..."]]:
+def read_halves(path: Path) -> dict[str, Float32[Tensor, ...]]:
     """What `save_halves` wrote, in float32. Raises FileNotFoundError."""
     return {name: value.float() for name, value in load_file(path).items()}
 
