@@ -79,8 +79,8 @@ def decision(found: Sequence[Found], odds: Sequence[np.ndarray], spans: Sequence
         "place": place,
         "spans_in_order": weight,
         "cross_validated": {
-            "all": cross_validated(probabilities, y, threshold),
-            "written after the test parts": cross_validated(probabilities[newer], y[newer], threshold),
+            "all": on_unseen(probabilities, y, threshold),
+            "written after the test parts": on_unseen(probabilities[newer], y[newer], threshold),
         },
     }
 
@@ -156,7 +156,7 @@ def at_share(said: np.ndarray, true: np.ndarray) -> metrics.Detection:
     return metrics.Detection(precision, recall, 2 * precision * recall / max(1e-9, precision + recall))
 
 
-def cross_validated(probabilities: np.ndarray, answerable: np.ndarray, threshold: float) -> dict[str, Any]:
+def on_unseen(probabilities: np.ndarray, answerable: np.ndarray, threshold: float) -> dict[str, Any]:
     """How the model abstains on questions that it had not seen, but for the threshold; the area under its curve; and where 95 % of the F1
     lie when the questions are drawn again."""
     measured = at_share(probabilities < threshold, ~answerable)
