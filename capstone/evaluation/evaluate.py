@@ -49,13 +49,11 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     """Every figure of the test questions. Raises NotFetched, NotReadable, MissingModel, EngineError."""
     questions = load()
     sources = documents.fetch()
-    files = [*handbook.make(home / "handbook"), *(documents.FOLDER / name for name in documents.SOURCES)]
-    console.print("reading the documents, and embedding what was not embedded before …")
-    knowledge = base.build(home / "assistant", files, handbook.RESTRICTED, REMEMBERED)
+    knowledge = tested(home)
     if chosen.calibrate:
         library = base.build(home / "library", documents.library(), "", REMEMBERED)
         recalibrate([(knowledge, questions), (library, load(OF_LIBRARY))])
-        knowledge = base.build(home / "again", files, handbook.RESTRICTED, REMEMBERED)  # what the former reader has kept is of no use
+        knowledge = tested(home / "again")  # what the former reader has kept is of no use
     asked = [question for question in questions if question.split == "test"]
     found = [measure.evidence(knowledge, question) for question in told(asked, "evidence", len(asked), console)]
     result = {
@@ -71,6 +69,13 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
         some = spread(asked, chosen.answers)
         result |= {"sentence_answers": measure.sentences(found, some)} | answered(knowledge, some, chosen.experts)
     return result
+
+
+def tested(home: Path) -> Knowledge:
+    """An assistant that has read the documents that the questions are about. Raises NotReadable, MissingModel."""
+    files = [*handbook.make(home / "handbook"), *(documents.FOLDER / name for name in documents.SOURCES)]
+    console.print("reading the documents, and embedding what was not embedded before …")
+    return base.build(home / "assistant", files, handbook.RESTRICTED, REMEMBERED)
 
 
 def recalibrate(rooms: list[tuple[Knowledge, list[Question]]]) -> None:

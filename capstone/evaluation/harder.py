@@ -21,8 +21,8 @@ from hybridlab.rag.embed import MissingModel
 from rich.console import Console
 from rich.table import Table
 
-from capstone.evaluation import base, calibrate, documents, handbook, measure
-from capstone.evaluation.evaluate import REMEMBERED, record
+from capstone.evaluation import base, calibrate, documents, measure
+from capstone.evaluation.evaluate import record, tested
 from capstone.evaluation.progress import told
 from capstone.evaluation.questions import Question, load
 
@@ -34,10 +34,7 @@ console = Console(stderr=True, highlight=False)
 def evaluate(home: Path) -> dict[str, Any]:
     """Every figure. Raises NotFetched, NotReadable, MissingModel."""
     documents.fetch()
-    files = [*handbook.make(home / "handbook"), *(documents.FOLDER / name for name in documents.SOURCES)]
-    console.print("reading the documents, and embedding what was not embedded before …")
-    knowledge = base.build(home / "assistant", files, handbook.RESTRICTED, REMEMBERED)
-    asked, odds, found = load(HARDER), [], []
+    knowledge, asked, odds, found = tested(home), load(HARDER), [], []
 
     def decide(*seen: Any) -> bool:
         odds.append(probability(*seen))

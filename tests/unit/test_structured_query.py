@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 
+import numpy as np
 import pytest
-from hybridlab.rag.structured_query import WordIndex
+from hybridlab.rag.structured_query import WordIndex, leading
 
 WORDS = [f"w{n}" for n in range(30)]
 QUESTION = [{"w1": 0.7, "w2": 0.3}, {"w5": 1.0}, {"w9": 0.5, "nowhere": 0.5}, {"unknown": 1.0}]
@@ -72,3 +73,20 @@ def test_the_best_score_there_is_is_one() -> None:
     assert best == 1
     assert 0.99 < score < 1.0
     assert index.search([], 5) == []
+
+
+def test_the_first_k_are_those_of_the_whole_order_also_where_scores_are_equal() -> None:
+    held = {i: ["w1"] * (1 + i % 3) + ["w2"] for i in range(60)}
+    index = index_of(held)
+    whole = index.search([{"w1": 1.0}], 60)
+    assert len(whole) == 60
+    for k in (1, 2, 19, 20, 21, 59):
+        assert index.search([{"w1": 1.0}], k) == whole[:k]
+
+
+def test_leading_rows_are_the_greatest_with_all_that_equal_the_least_of_them() -> None:
+    score = np.array([0.0, 2.0, 1.0, 3.0, 1.0, 0.0])
+    assert leading(score, 1).tolist() == [3]
+    assert leading(score, 3).tolist() == [1, 2, 3, 4]
+    assert leading(score, 9).tolist() == [1, 2, 3, 4]
+    assert leading(np.zeros(4), 2).tolist() == []

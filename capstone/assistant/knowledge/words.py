@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from itertools import chain, zip_longest
 
 import numpy as np
+from hybridlab.rag.structured_query import leading
 from jaxtyping import Float64, Int32, Int64
 
 from assistant.knowledge.across import Ranking
@@ -76,9 +77,7 @@ class Words:
                 score[rows] += rarity * (frequency * (K1 + 1) / (frequency + self._saturation[rows]))
         if documents is not None:
             score[~np.isin(self._of_document, [n for n, document in enumerate(self._documents) if document in set(documents)])] = 0.0
-        found = np.flatnonzero(score)
-        if len(found) > k:
-            found = found[score[found] >= np.partition(score[found], -k)[-k]]
+        found = leading(score, k)
         best = found[np.lexsort((self._ids[found], -score[found]))][:k]
         return list(zip(self._ids[best].tolist(), score[best].tolist(), strict=True))
 

@@ -68,9 +68,7 @@ class WordIndex:
             score += weight * frequency / (frequency + saturation)
             most += weight
         score[~among] = 0.0
-        found = np.flatnonzero(score)
-        if len(found) > k:
-            found = found[score[found] >= np.partition(score[found], -k)[-k]]
+        found = leading(score, k)
         best = found[np.argsort(-score[found], kind="stable")][:k]
         return [(int(self._ids[row]), float(score[row] / most)) for row in best]
 
@@ -99,3 +97,9 @@ class WordIndex:
         self._ids = np.fromiter(self._passages, np.int64, len(held))
         self._lengths = np.array([float(counts.sum()) for _, counts in held])
         self._settled = True
+
+
+def leading(score: Float64[np.ndarray, " n"], k: int) -> Int64[np.ndarray, " m"]:
+    """The rows of the `k` greatest scores above 0, and of those that equal the least of them, in the order of rows."""
+    found = np.flatnonzero(score)
+    return found[score[found] >= np.partition(score[found], -k)[-k]] if len(found) > k else found
