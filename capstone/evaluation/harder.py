@@ -2,8 +2,9 @@
 silent? `python -m capstone.evaluation.harder` prints it and writes `harder.json`.
 
 They are about the same documents as `questions.jsonl`. Each one without an answer was written beside one that has one, about the same
-page, in the same words where that could be: who, when or why where the page says only what. Nothing was fitted on them, and they are near
-none of the test parts' questions: no two share half of their words, or have a cosine of .93.
+page, in the same words where that could be: who, when or why where the page says only what. No weight was fitted on them; the places of the
+other language (across.py) were chosen on every second one that has an answer. They are near none of the test parts' questions: no two share
+half of their words, or have a cosine of .93.
 """
 
 from __future__ import annotations
