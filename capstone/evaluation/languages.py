@@ -24,8 +24,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from capstone.evaluation import base, documents, handbook, metrics
-from capstone.evaluation.evaluate import REMEMBERED
+from capstone.evaluation import base, documents, metrics
+from capstone.evaluation.evaluate import tested
 from capstone.evaluation.measure import place_of
 from capstone.evaluation.questions import Place, Question, load
 
@@ -106,8 +106,7 @@ def main() -> None:
     chosen = [question for question in questions if question.split == "calibration" and question.answerable] + translated(questions)
     documents.fetch()
     with tempfile.TemporaryDirectory(prefix="languages-") as home:
-        files = [*handbook.make(Path(home) / "handbook"), *(documents.FOLDER / name for name in documents.SOURCES)]
-        knowledge = base.build(Path(home) / "assistant", files, handbook.RESTRICTED, REMEMBERED)
+        knowledge = tested(Path(home))
         asked = [ask(knowledge, question) for question in chosen]
         ids = knowledge.store.documents.vectors(base.STAFF)[0].tolist()
         place = {c.id: place_of(c.name, c.number, c.heading) for c in knowledge.store.documents.chunks(base.STAFF, ids)}
