@@ -108,7 +108,7 @@ class Reader(nn.Module):
 
     def save(self, path: Path) -> None:
         """In float16: 100 KB."""
-        save_halves(self, path)
+        save_halves(self.state_dict(), path)
 
     @classmethod
     def load(cls, path: Path) -> Reader:
@@ -119,9 +119,9 @@ class Reader(nn.Module):
         return reader.eval()
 
 
-def save_halves(model: nn.Module, path: Path) -> None:
+def save_halves(weights: dict[str, Float[Tensor, "..."]], path: Path) -> None:
     """Write a model's numbers in float16."""
-    save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, path)
+    save_file({name: value.detach().half().contiguous() for name, value in weights.items()}, path)
 
 
 def read_halves(path: Path) -> dict[str, Float32[Tensor, ...]]:
