@@ -137,7 +137,7 @@ def _read(encoder, question: str, found: Sequence[Recalled]) -> Reading:
     ]
     hits = [Hit(chunk, one.score, one.ranks, {}) for chunk, one in zip(chunks, found, strict=True)]
     kept = [reader_of_turns().keep(states) for states in encoder.read([one.turn.content for one in found], DEPTH)[1]]
-    return Reading(encoder, encoder.ask(question, DEPTH, exact=True)[1], hits, kept, reader_of_turns())
+    return Reading(encoder, question, encoder.ask(question, DEPTH, exact=True)[1], hits, kept, reader_of_turns())
 
 
 def _cited(store: Store, owner: str, question: str, reading: Reading, place: int, one: Recalled, number: int) -> list[TurnCitation]:

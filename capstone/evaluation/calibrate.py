@@ -1,12 +1,14 @@
 """Fits the assistant's decision whether there is evidence, on the calibration questions and on no others.
 
-A logistic regression weighs what two readers say (readers.py) against the features of the search; what it sees of the readers are
-judgements about questions that they had not seen, or it would trust them too much. Questions that ask nearly the same thing are always
-in one fold.
+A logistic regression weighs what two readers say against the features of the search; what it sees of the readers are judgements about
+questions that they had not seen, or it would trust them too much. Questions that ask nearly the same thing are always in one fold. The
+quick reader is trained here (readers.py); the thorough one is not, for that takes a GPU (cross_train.py): what those of its kind said of
+questions that they had not seen is kept beside it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -15,10 +17,10 @@ from typing import Any
 
 import numpy as np
 from assistant.knowledge.abstention import Features, features
-from assistant.knowledge.reading import as_cited
+from assistant.knowledge.reading import LEAST_ODDS, PAIRS, as_cited, text_of, until_enough
 from assistant.knowledge.rereading import read_again
+from assistant.knowledge.search import Hit
 from hybridlab.rag.reader import Reader
-from hybridlab.rag.span_reader import SpanReader
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -30,24 +32,25 @@ from capstone.evaluation import metrics
 from capstone.evaluation.base import Remembered
 from capstone.evaluation.measure import rank_of
 from capstone.evaluation.questions import Question
-from capstone.evaluation.readers import SEED, Folds, Found, material, read, read_spans
+from capstone.evaluation.readers import SEED, Folds, Found, material, read
 
 FOLDS = 4
 SAME = 0.07  # distance of two questions' vectors up to which they ask nearly the same
 NEWER = 400  # questions numbered above were written after both test parts, about the things that the documents speak of
 SHARE = 0.22  # of the questions have no answer, as in the test parts
 EVIDENCE = 4  # hits that are looked at, as the assistant does (settings.py)
-WEIGHTS = (0.0, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)  # of the span reader's log odds, among the hits that are looked at
-PLACES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 8.0)  # what a place may count
+PLACES = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 8.0)  # what a place may count
 DRAWN = 1000  # times, for an interval
+UNSEEN = Path(__file__).with_name("pairs_unseen.json")
 
 
-def fit(found: Sequence[Found], encoder: Remembered, progress: Callable[[str], None]) -> tuple[dict, Reader, SpanReader]:
-    """The model of `abstention.json` (what a place counts beside the reader's log odds; an intercept, a weight for each feature, and the
-    threshold with the best F1 of abstaining), and the readers. All is chosen on predictions for questions that neither readers nor
+def fit(found: Sequence[Found], encoder: Remembered, progress: Callable[[str], None]) -> tuple[dict, Reader]:
+    """The model of `abstention.json` (what a place counts beside the readers' log odds; an intercept, a weight for each feature, and the
+    threshold with the best F1 of abstaining), and the quick reader. All is chosen on predictions for questions that neither readers nor
     regression had seen.
 
-    Raises ValueError where the questions are not all of the calibration part, or are of one kind only.
+    Raises ValueError where the questions are not all of the calibration part, or are of one kind only, or the thorough reader is not that
+    whose predictions are kept.
     """
     if any(one.question.split != "calibration" for one in found):
         raise ValueError("a question of the test part was given to the calibration: it would no longer measure anything.")
@@ -55,18 +58,36 @@ def fit(found: Sequence[Found], encoder: Remembered, progress: Callable[[str], N
     y = np.array([one.question.answerable for one in found])
     if len(set(y.tolist())) < 2:
         raise ValueError("the calibration needs questions with and without an answer.")
+    pairs = unseen_pairs(found)
     folds = folds_of(encoder.query([one.question.question for one in found]), y)
-    known = material(found, encoder)
-    reader, read_odds = read(known, folds)
-    spans, span_odds = read_spans(known, folds, progress)
-    return decision(found, read_odds, span_odds, folds), reader, spans
+    reader, odds = read(material(found, encoder), folds)
+    place = best_place(found, odds)
+    unread = sum(int(np.isnan(of[looked_at(read, place)]).sum()) for read, of in zip(odds, pairs, strict=True))
+    progress(f"{unread} of {EVIDENCE * len(found)} chunks were not read by the thorough reader: they count as not found")
+    return decision(found, odds, pairs, folds), reader
 
 
-def decision(found: Sequence[Found], odds: Sequence[np.ndarray], spans: Sequence[np.ndarray], folds: Folds) -> dict:
+def unseen_pairs(found: Sequence[Found], path: Path = UNSEEN) -> list[np.ndarray]:
+    """Log odds of each question's hits by cross-encoders that had not seen it (cross_train.py); NaN where none has read a hit.
+
+    Raises ValueError where they are not of the kind that the assistant has.
+    """
+    kept = json.loads(path.read_text("utf-8"))
+    if kept["pairs"] != hashlib.sha256(PAIRS.read_bytes()).hexdigest():
+        raise ValueError(f"{path.name} is not of {PAIRS.name}: `python -m capstone.evaluation.cross_train` makes both (on a GPU).")
+    return [np.array([kept["odds"].get(one.question.id, {}).get(key_of(hit), np.nan) for hit in one.hits]) for one in found]
+
+
+def key_of(hit: Hit) -> str:
+    """Names a chunk by what it says."""
+    return hashlib.sha256(text_of(hit).encode()).hexdigest()[:16]
+
+
+def decision(found: Sequence[Found], odds: Sequence[np.ndarray], pairs: Sequence[np.ndarray], folds: Folds) -> dict:
     """What the assistant makes of the readers' log odds: the order of the hits, and whether the best of them are evidence."""
     place = best_place(found, odds)
-    weight = best_order(found, odds, spans, place)
-    x = np.array([seen(*one, place, weight).vector() for one in zip(found, odds, spans, strict=True)])
+    cited = best_order(found, odds, pairs, place)
+    x = np.array([seen(*one, place).vector() for one in zip(found, odds, pairs, strict=True)])
     y = np.array([one.question.answerable for one in found])
     model = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, class_weight="balanced", max_iter=1000))
     probabilities = cross_val_predict(model, x, y, cv=folds, method="predict_proba")[:, 1]
@@ -77,7 +98,7 @@ def decision(found: Sequence[Found], odds: Sequence[np.ndarray], spans: Sequence
         **coefficients(model.fit(x, y)),
         "threshold": round(threshold, 4),
         "place": place,
-        "spans_in_order": weight,
+        "place_in_citations": cited,
         "cross_validated": {
             "all": on_unseen(probabilities, y, threshold),
             "written after the test parts": on_unseen(probabilities[newer], y[newer], threshold),
@@ -85,27 +106,36 @@ def decision(found: Sequence[Found], odds: Sequence[np.ndarray], spans: Sequence
     }
 
 
-def seen(one: Found, odds: np.ndarray, spans: np.ndarray, place: float, weight: float) -> Features:
+def seen(one: Found, odds: np.ndarray, pairs: np.ndarray, place: float) -> Features:
     """What the decision sees of a question, where the hits have these log odds."""
-    order = cited(odds, spans, place, weight)
-    return features(one.question.question, [one.hits[n] for n in order], one.heard, odds[order].max(), spans[order].max())
+    order = looked_at(odds, place)
+    together = max(in_turn(pairs[order]), default=LEAST_ODDS)
+    return features(one.question.question, [one.hits[n] for n in order], one.heard, odds[order].max(), together)
 
 
-def cited(odds: np.ndarray, spans: np.ndarray, place: float, weight: float) -> list[int]:
-    """Which hits are looked at, in the order in which they would be cited."""
-    order = [n for n, _ in read_again([(n, 0.0) for n in range(len(odds))], dict(enumerate(map(float, odds))), place)][:EVIDENCE]
-    return [order[n] for n in as_cited(odds[order], spans[order], place, weight)]
+def looked_at(odds: np.ndarray, place: float) -> list[int]:
+    """Which hits are looked at: the first ones in the order of the search."""
+    return [n for n, _ in read_again([(n, 0.0) for n in range(len(odds))], dict(enumerate(map(float, odds))), place)][:EVIDENCE]
 
 
-def best_order(found: Sequence[Found], odds: Sequence[np.ndarray], spans: Sequence[np.ndarray], place: float) -> float:
-    """What the span reader's log odds count beside the reader's, so that most of the answers' pages are cited first."""
+def in_turn(pairs: np.ndarray) -> list[float]:
+    """What the thorough reader says of hits one after the other, until one answers."""
+    return until_enough(np.nan_to_num(pairs, nan=LEAST_ODDS).tolist())
 
-    def found_by(weight: float) -> float:
-        asked = [one for one in zip(found, odds, spans, strict=True) if one[0].question.answerable]
-        ranks = [rank_of(one.question, [one.hits[n] for n in cited(of, spanned, place, weight)]) for one, of, spanned in asked]
+
+def best_order(found: Sequence[Found], odds: Sequence[np.ndarray], pairs: Sequence[np.ndarray], place: float) -> float:
+    """What a place counts beside the thorough reader's log odds, so that most of the answers' pages are cited first."""
+
+    def found_by(cited: float) -> float:
+        ranks = []
+        for one, of, together in zip(found, odds, pairs, strict=True):
+            if one.question.answerable:
+                order = looked_at(of, place)
+                again = as_cited(in_turn(together[order]), len(order), cited)
+                ranks.append(rank_of(one.question, [one.hits[order[n]] for n in again]))
         return metrics.mean_reciprocal_rank(ranks)
 
-    return max(WEIGHTS, key=found_by)
+    return max(PLACES, key=found_by)
 
 
 def best_place(found: Sequence[Found], odds: Sequence[np.ndarray]) -> float:

@@ -79,18 +79,17 @@ def tested(home: Path) -> Knowledge:
 
 
 def recalibrate(rooms: list[tuple[Knowledge, list[Question]]]) -> None:
-    """Fit the abstention model and its reader on the calibration questions of rooms, each asked of its own documents, and write them in the
-    places of the present ones. Raises NotFetched."""
+    """Fit the abstention model and the quick reader on the calibration questions of rooms, each asked of its own documents; write them in
+    the places of the present ones. Raises NotFetched."""
     asked = [(room, question) for room, questions in rooms for question in questions if question.split == "calibration"]
     seen = []
     for room, question in told(asked, "searching", len(asked), console):
         hits = room.searching.candidates(base.STAFF, question.question, AMONG)
         seen.append(calibrate.Found(question, hits, room.heard(base.STAFF, question.question)))
-    model, reader, spans = calibrate.fit(seen, base.Remembered(asked[0][0].encoder, REMEMBERED), console.print)
+    model, reader = calibrate.fit(seen, base.Remembered(asked[0][0].encoder, REMEMBERED), console.print)
     calibrate.write(model, abstention.CALIBRATION)
     reader.save(reading.READER)
-    spans.save(reading.SPANS)
-    for kept in (abstention.calibration, reading.reader, reading.span_reader, reading.reader_id):
+    for kept in (abstention.calibration, reading.reader, reading.reader_id):
         kept.cache_clear()
     console.print(f"calibrated on {len(seen)} questions: {abstention.CALIBRATION.relative_to(REPO)}")
 

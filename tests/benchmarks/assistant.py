@@ -17,7 +17,7 @@ from assistant.engines.base import Message, Request
 from assistant.engines.embedded import Embedded, body_of
 from assistant.knowledge.abstention import best_first, is_evidence
 from assistant.knowledge.quotes import cite
-from assistant.knowledge.reading import reader, reader_id, span_reader
+from assistant.knowledge.reading import reader, reader_id
 from assistant.knowledge.service import Knowledge
 from assistant.orchestrator import prompt_of
 from assistant.settings import Settings
@@ -201,7 +201,7 @@ def searching(home: Path) -> Samples:
         ids = [i for i, _ in store.documents.to_embed(document.id, CHUNKS)]
         vectors = rng.standard_normal((len(ids), encoder.dim)).astype(np.float32)
         store.documents.embedded(ids, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
-        width = reader().width + 2 * span_reader().width  # of what the readers read of each token
+        width = reader().width  # of what the reader reads of each token
         kept = rng.integers(-127, 128, (TOKENS, width), np.int8).tobytes()
         store.readings.keep(ids, [kept] * len(ids), reader_id())
     knowledge = Knowledge(store, encoder, settings)

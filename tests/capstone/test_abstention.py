@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from hybridlab.rag.reader import Example
 from hybridlab.rag.structured_query import WordIndex
 
 from capstone.evaluation import base, calibrate, handbook, invented, readers
-from capstone.evaluation.questions import Question
+from capstone.evaluation.questions import OF_LIBRARY, Question, load
 
 
 def hit(text: str, context: str = "", **scores: float) -> Hit:
@@ -43,11 +44,6 @@ def known(question: str, *passages: str) -> Heard:
 
 
 NOTHING = Heard({}, 0.0)
-
-
-def test_cosine_is_the_best_one_and_zero_where_there_is_none() -> None:
-    assert features("What?", [hit("a", e5=0.8), hit("b", e5=0.9), hit("c", bm25=7.0)], NOTHING, 0.0, 0.0).cosine == 0.9
-    assert features("What?", [hit("a", bm25=7.0)], NOTHING, 0.0, 0.0).cosine == 0.0
 
 
 def test_a_word_is_rarer_the_fewer_passages_have_it() -> None:
@@ -105,12 +101,6 @@ def test_a_name_is_missing_where_no_chunk_has_it_in_any_spelling() -> None:
     assert 0.0 < missing("Tokyo", hit("Hà Nội")) < missing("Hanoi", hit("Tokyo")) < 1.0
 
 
-def test_what_is_cited_first_may_be_in_the_other_language() -> None:
-    english, vietnamese = hit("Every employee has paid leave."), hit("Nhân viên được nghỉ phép mười lăm ngày.")
-    for question, first, crossed in (("Leave?", english, 0.0), ("Leave?", vietnamese, 1.0), ("Nghỉ phép mấy ngày?", english, 1.0)):
-        assert features(question, [first, english], NOTHING, 0.0, 0.0).crossed == crossed
-
-
 def test_without_hits_there_is_no_evidence() -> None:
     assert not abstention.is_evidence("What?", [], NOTHING, None)
     assert abstention.probability("What?", [], NOTHING, None) == 0.0
@@ -122,14 +112,13 @@ def test_without_hits_there_is_no_evidence() -> None:
 def test_the_model_is_monotone_and_explains_itself() -> None:
     model = abstention.calibration()
     weight = dict(zip(model["features"], model["weights"], strict=True))
-    assert weight["cosine"] > 0
     assert weight["rarest"] < 0
     assert weight["read"] > 0
-    assert weight["spans"] > 0
-    assert weight["crossed"] > 0
+    assert weight["together"] > 0
     assert weight["missing"] < 0
     assert weight["words"] > 0
     assert 0.0 < model["place"] < 10.0
+    assert 0.0 <= model["place_in_citations"] < 10.0
     assert 0.0 < model["threshold"] < 1.0
     assert all(map(math.isfinite, [*model["weights"], model["intercept"]]))
 
@@ -137,9 +126,8 @@ def test_the_model_is_monotone_and_explains_itself() -> None:
 def test_the_readers_are_small_and_what_they_say_they_are() -> None:
     assert reading.READER.stat().st_size < 200_000
     assert tuple(reading.reader().question.shape) == (384, 64)
-    assert reading.SPANS.stat().st_size < 1_000_000
-    assert reading.span_reader().width == 64
-    assert all(torch_finite(value) for one in (reading.reader(), reading.span_reader()) for value in one.parameters())
+    assert reading.PAIRS.stat().st_size < 7_000_000
+    assert all(torch_finite(value) for one in (reading.reader(), reading.pair_reader().heads) for value in one.parameters())
 
 
 def torch_finite(value) -> bool:
@@ -192,62 +180,51 @@ def test_nearly_the_same_question_is_never_learned_from_and_predicted() -> None:
         assert not {i // 2 for i in learned} & {i // 2 for i in held}
 
 
-class Spelled:
-    """An encoder to whom a token is a word."""
-
-    def token_spans(self, passage: str) -> list[tuple[int, int]]:
-        return [found.span() for found in re.finditer(r"\S+", passage)]
-
-
-def test_the_tokens_of_an_answer_are_those_that_share_a_character_with_it() -> None:
-    where = readers.Tokens(Spelled())
-    assert where("at nine, or at noon", [(4, 7), (15, 19)]).tolist() == [False, True, False, False, True]
-    assert where("at nine", []) is None
-    assert where("at nine", [(90, 95)]) is None, "a text may be longer than what is read of it"
+def test_the_thorough_reader_reads_on_until_a_chunk_answers() -> None:
+    assert reading.until_enough(iter([-3.0, -99.0, 1.0, 5.0])) == [-3.0, reading.LEAST_ODDS, 1.0]
+    assert reading.until_enough([-3.0, -1.0]) == [-3.0, -1.0]
+    assert calibrate.in_turn(np.array([np.nan, -1.0, 0.5, 9.0])) == [reading.LEAST_ODDS, -1.0, 0.5]
 
 
-def test_the_span_reader_counts_in_the_order_as_much_as_finds_most() -> None:
-    one = asked_of(1, True, 2, 3, 1)
-    odds, right, wrong = np.array([2.0, 1.0, 0.0]), np.array([0.0, 0.0, 5.0]), np.array([0.0, 5.0, 0.0])
-    assert calibrate.best_order([one], [odds], [right], 0.5) > 0.4
-    assert calibrate.best_order([one], [odds], [wrong], 0.5) == 0.0
-    assert calibrate.seen(one, odds, right, 0.5, 0.4).spans == pytest.approx(1 / (1 + math.exp(-5)))
-    assert calibrate.cited(odds, right, 0.5, 1.0)[0] == 2
-    assert calibrate.cited(odds, right, 0.5, 0.0) == [0, 1, 2]
+def test_a_place_in_the_citations_counts_as_much_as_finds_most() -> None:
+    one, odds = asked_of(1, True, 2, 1, 3), np.array([2.0, 1.0, 0.0])
+    assert calibrate.looked_at(odds, 0.5) == [0, 1, 2]
+    assert calibrate.best_order([one], [odds], [np.array([-5.0, 3.0, 0.0])], 0.5) == 0.0
+    assert calibrate.best_order([one], [odds], [np.array([2.0, 3.0, 0.0])], 0.5) == 0.0, "the first answered: no other was read"
+    first = asked_of(1, True, 1, 2, 3)
+    assert calibrate.best_order([first], [odds], [np.array([-0.5, 0.4, 0.0])], 0.5) > 1.0
+    assert calibrate.seen(one, odds, np.array([-5.0, 3.0, 0.0]), 0.5).together == 3.0
+    assert calibrate.seen(one, odds, np.array([0.5, 3.0, 0.0]), 0.5).together == 0.5
 
 
-def test_the_span_reader_learns_where_and_from_nothing_that_does_not_say_where() -> None:
-    there = np.ones(3, bool)
-    known = readers.Material(
-        [],
-        [],
-        [
-            Example(0, readers.INVENTED_PASSAGES - 1, False),
-            Example(1, readers.INVENTED_PASSAGES, True),
-            Example(2, readers.INVENTED_PASSAGES, False),
-        ],
-        [Example(3, readers.INVENTED_PASSAGES + 1, True, place=there)],
-        [[Example(4, 0, True), Example(4, 1, False)], [Example(5, 0, False)]],
-    )
-    assert [one.question for one in known.placed] == [2, 3]
-    again = readers.mixed(known, [0], 1, [(known.placed, 9), (known.first, 1)], seed=0)
-    assert [one.question for one in again[:1]] == [4]
-    assert sorted(one.question for one in again[1:3]) == [2, 3]
-    assert len(again) == 4
+def test_what_is_kept_of_unseen_questions_belongs_to_the_thorough_reader(tmp_path: Path) -> None:
+    one, kept = asked_of(1, True, 1, 2), tmp_path / "unseen.json"
+    pairs = hashlib.sha256(reading.PAIRS.read_bytes()).hexdigest()
+    kept.write_text(json.dumps({"pairs": pairs, "odds": {one.question.id: {calibrate.key_of(one.hits[0]): 1.5}}}), "utf-8")
+    assert calibrate.unseen_pairs([one], kept)[0].tolist() == [1.5, 1.5]  # both say the same
+    other = asked_of(2, True, 1)
+    assert np.isnan(calibrate.unseen_pairs([other], kept)[0]).all()
+    kept.write_text(json.dumps({"pairs": "another", "odds": {}}), "utf-8")
+    with pytest.raises(ValueError, match="cross_train"):
+        calibrate.unseen_pairs([one], kept)
+
+
+def test_every_calibration_question_has_been_read_unseen() -> None:
+    kept = json.loads(calibrate.UNSEEN.read_text("utf-8"))
+    assert set(kept["odds"]) == {q.id for q in calibrate_questions() if q.split == "calibration"} | {q.id for q in load(OF_LIBRARY)}
+    assert kept["pairs"] == hashlib.sha256(reading.PAIRS.read_bytes()).hexdigest()
 
 
 def test_what_holds_the_answer_on_a_named_page_is_answered_and_the_rest_counts_less() -> None:
     asked = Question("q", "en", "Q?", "a.pdf", 1, ("x",), "plain", "calibration")
-    words = readers.Tokens(Spelled())
     right, neighbour = hit("so x it is"), hit("nothing of the sort")
     wrong = Hit(StoredChunk(2, "d", "a.pdf", 4, 5, (), 0, 1, "prose", "", "x"), 0.1, {}, {})
-    made = readers.example_of(asked, right, 0, 1, words)
-    assert (made.question, made.passage, made.answered, made.weight) == (0, 1, True, 1.0)
-    assert made.place.tolist() == [False, True, False, False]
+    assert readers.answered_by(asked, right) == ([(3, 4)], 1.0)
+    assert readers.example_of(asked, right, 0, 1) == Example(0, 1, True, 1.0)
     for other in (neighbour, wrong):
-        assert readers.example_of(asked, other, 0, 2, words) == Example(0, 2, False, readers.OTHER)
+        assert readers.example_of(asked, other, 0, 2) == Example(0, 2, False, readers.OTHER)
     nothing = Question("u", "en", "Q?", None, None, (), "unanswerable", "calibration")
-    assert readers.example_of(nothing, right, 0, 1, words) == Example(0, 1, False, 1.0)
+    assert readers.example_of(nothing, right, 0, 1) == Example(0, 1, False, 1.0)
 
 
 def test_f1_is_that_of_a_test_part_and_not_of_the_half_that_has_no_answer() -> None:

@@ -68,11 +68,10 @@ def test_a_question_reads_no_passage_that_is_embedded(knowledge: Knowledge, enco
     before = list(encoder.read_of)
     read = knowledge.read("mai", "Paid leave", hits)
     assert encoder.read_of == before != []
-    assert [kept.shape for kept in read.kept] == [(len(WORDS), 64 + 128)]
+    assert [kept.shape for kept in read.kept] == [(len(WORDS), 64)]
     assert read.odds() > knowledge.read("mai", "Unheard things", hits).odds()
-    assert np.isfinite(read.span_odds())
     nothing = knowledge.read("mai", "Paid leave", [])
-    assert nothing.odds() == nothing.span_odds() == reading.LEAST_ODDS
+    assert nothing.odds() == nothing.pair_odds() == reading.LEAST_ODDS
 
 
 def test_a_passage_that_is_not_embedded_yet_is_read_when_it_is_asked_of(knowledge: Knowledge, encoder: Words) -> None:
@@ -94,17 +93,27 @@ def test_a_part_is_judged_by_its_own_tokens(knowledge: Knowledge) -> None:
     assert swapped[0] < swapped[1]
 
 
-def test_what_is_cited_first_has_the_best_odds_of_both_less_its_place(knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_answers_best_is_cited_first_and_what_was_not_read_comes_last(knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch) -> None:
     (hit,) = knowledge.search("mai", "paid leave", 4)
-    hits = [replace(hit, score=1.0 - n / 10, ranks={"n": n}) for n in range(3)]
-    read = replace(knowledge.read("mai", "Paid leave", hits[:1]), hits=hits, kept=[np.full((1, 192), n, np.int8) for n in range(3)])
-    monkeypatch.setattr(reading.Reading, "each", np.array([0.0, 1.0, 0.5]))
-    monkeypatch.setattr(reading.Reading, "_spanned", np.array([0.0, 0.0, 4.0]))
-    for place, spans, order in ((0.0, 0.0, [1, 2, 0]), (0.0, 1.0, [2, 1, 0]), (9.0, 1.0, [0, 1, 2])):
-        best = read.best_first(place, spans)
+    hits = [replace(hit, score=1.0 - n / 10, ranks={"n": n}) for n in range(4)]
+    read = replace(knowledge.read("mai", "Paid leave", hits[:1]), hits=hits, kept=[np.full((1, 64), n, np.int8) for n in range(4)])
+    monkeypatch.setattr(reading.Reading, "together", [-1.0, -2.0, 0.5])
+    for place, order in ((0.0, [2, 0, 1, 3]), (9.0, [0, 1, 2, 3])):
+        best = read.best_first(place)
         assert [one.ranks["n"] for one in best.hits] == order
         assert [int(kept[0, 0]) for kept in best.kept] == order
-        assert [one.score for one in best.hits] == [1.0, 0.9, 0.8]
+        assert [one.score for one in best.hits] == [1.0, 0.9, 0.8, 0.7]
+
+
+@pytest.mark.slow(seconds=3)
+def test_chunks_are_read_together_with_the_question_until_one_answers(knowledge: Knowledge) -> None:
+    (hit,) = knowledge.search("mai", "paid leave", 4)
+    other = replace(hit, chunk=replace(hit.chunk, text="The canteen opens at noon and closes at two."))
+    read = knowledge.read("mai", "How many days of paid leave are there?", [other, hit, hit])
+    assert read.together[0] < 0 < read.together[1]
+    assert len(read.together) == 2
+    assert read.pair_odds() == read.together[1]
+    assert read.best_first(0.0).hits[0].chunk == hit.chunk
 
 
 def test_another_reader_reads_everything_again_and_meanwhile_all_is_found(

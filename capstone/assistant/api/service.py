@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from fastapi import Request
 from assistant.engines import make_engine
 from assistant.engines.queue import Queued
 from assistant.knowledge.desk import Desk
+from assistant.knowledge.reading import pair_reader
 from assistant.knowledge.service import Knowledge
 from assistant.memory.learned import reader_for
 from assistant.memory.service import Memory
@@ -61,6 +63,7 @@ def open_service(settings: Settings, engine: Queued | None = None, encoder: Any 
 
     store = Store(settings.database)
     set_threads(settings.threads)  # of embedding; torch would take every core, and small matrices get slower by it
+    given = encoder is not None
     with ThreadPoolExecutor(1) as beside:  # llama.cpp reads its weights while the encoder's are read
         loading = beside.submit(lambda: engine or make_engine(settings))
         encoder = encoder or E5()
@@ -74,6 +77,8 @@ def open_service(settings: Settings, engine: Queued | None = None, encoder: Any 
     memory.start()
     orchestrator = Orchestrator(engine, knowledge, memory, store, settings)
     rates = RateLimit(settings.requests_per_minute)
+    if not given:
+        threading.Thread(target=pair_reader, name="pair reader").start()  # the first question would wait a second for it
     return Service(settings, store, engine, knowledge, memory, orchestrator, rates, local_key(store, settings), Desk(), why)
 
 

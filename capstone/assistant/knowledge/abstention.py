@@ -1,10 +1,10 @@
 """Is what was found evidence? A logistic model over a few features of the best hits, calibrated on questions with and without an answer.
 
 E5's cosines are compressed (related 0.83 to 0.87, unrelated 0.65 to 0.78), and both retrievers like a near miss: an allowance is asked
-for, allowances are found, and the city is not among them. So its words are weighed by how rare they are in the documents (vocabulary.py),
-and question and passage are read together: a small reader (`hybridlab.rag.reader`) judges whether what matters in the question has a
-counterpart in the passage, and a second one (`hybridlab.rag.span_reader`) whether there is a place where the answer stands.
-Coefficients and readers are written by `assistant eval --calibrate`, on questions that the reported figures don't use.
+for, allowances are found, and the city is not among them. So question and passage are read together: by a cross-encoder
+(`hybridlab.rag.cross_encoder`), which knows best, and by a small reader (`hybridlab.rag.reader`); and the question's words are weighed by
+how rare they are in the documents (vocabulary.py). Coefficients are written by `assistant eval --calibrate`, on questions that the reported
+figures don't use.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from assistant.knowledge.reading import Reading, text_of
 from assistant.knowledge.vocabulary import Heard
-from assistant.language import language_of, passage_language
+from assistant.language import language_of
 from assistant.store.words import folded, terms
 
 if TYPE_CHECKING:
@@ -31,37 +31,32 @@ CALIBRATION = Path(__file__).with_name("abstention.json")
 
 @dataclass(frozen=True)
 class Features:
-    """`cosine`: E5's best, of either language; `missing`: how rare the rarest name or number of the question is that stands in none of
-    the chunks, 0 where all do; `rarest`: how rare the question's rarest word is in all documents, 1 where none has it; `vietnamese`:
-    1 where the question is Vietnamese, whose cosines lie elsewhere; `words`: the logarithm of how many it has, for each of them costs the
-    reader's judgement a little; `read`: the reader's log odds for the best chunk; `spans`: how likely the span reader finds the
-    place of an answer in one of them; `crossed`: 1 where what would be cited first is in the other language: there they are less sure."""
+    """`missing`: how rare the rarest name or number of the question is that stands in none of the chunks, 0 where all do; `rarest`: how
+    rare the question's rarest word is in all documents, 1 where none has it; `vietnamese`: 1 where the question is Vietnamese; `words`: the
+    logarithm of how many it has, for each of them costs the readers' judgement a little; `read` and `together`: the quick and the thorough
+    reader's log odds for the best chunk."""
 
-    cosine: float
     missing: float
     rarest: float
     vietnamese: float
     words: float
     read: float
-    spans: float
-    crossed: float
+    together: float
 
     def vector(self) -> tuple[float, ...]:
         return astuple(self)
 
 
-def features(question: str, hits: Sequence[Hit], heard: Heard, read: float, spans: float) -> Features:
-    """`heard` is what `Knowledge.heard` says of the question, `read` and `spans` the readers' log odds; the first hit is cited first."""
-    together = "".join(map(tight, map(text_of, hits)))
+def features(question: str, hits: Sequence[Hit], heard: Heard, read: float, together: float) -> Features:
+    """`heard` is what `Knowledge.heard` says of the question, `read` and `together` the readers' log odds."""
+    held = "".join(map(tight, map(text_of, hits)))
     return Features(
-        cosine=max((hit.scores["e5"] for hit in hits if "e5" in hit.scores), default=0.0),
-        missing=max((rarity for name, rarity in heard.names.items() if tight(name) not in together), default=0.0),
+        missing=max((rarity for name, rarity in heard.names.items() if tight(name) not in held), default=0.0),
         rarest=heard.rarest,
         vietnamese=float(language_of(question) == "vi"),
         words=math.log(1 + len(terms(question))),
         read=read,
-        spans=1.0 / (1.0 + math.exp(-spans)),
-        crossed=float(passage_language(text_of(hits[0])) != language_of(question)),
+        together=together,
     )
 
 
@@ -80,14 +75,14 @@ def probability(question: str, hits: Sequence[Hit], heard: Heard, reading: Readi
     if not hits:
         return 0.0
     model = calibration()
-    measured = features(question, best_first(reading).hits, heard, reading.odds(), reading.span_odds()).vector()
+    measured = features(question, hits, heard, reading.odds(), reading.pair_odds()).vector()
     z = model["intercept"] + sum(w * x for w, x in zip(model["weights"], measured, strict=True))
     return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, z))))
 
 
 def best_first(reading: Reading) -> Reading:
     """What was read, in the order in which it is cited."""
-    return reading.best_first(calibration()["place"], calibration()["spans_in_order"])
+    return reading.best_first(calibration()["place_in_citations"])
 
 
 def is_evidence(question: str, hits: Sequence[Hit], heard: Heard, reading: Reading) -> bool:

@@ -14,7 +14,6 @@ from hybridlab.rag.chunk import chunk
 from hybridlab.rag.parse import DocumentError, Limits
 from hybridlab.rag.parse.limited import parse_limited
 from hybridlab.rag.parse.sniff import declared_type
-from hybridlab.rag.reader import DEPTH
 
 from assistant.knowledge.reading import Reading, embed, read, reader_id
 from assistant.knowledge.search import Hit, Retriever, Search
@@ -117,7 +116,7 @@ class Knowledge:
 
     def read(self, owner: str, question: str, hits: Sequence[Hit]) -> Reading:
         """A question read with the chunks that were found for it."""
-        return read(self.store, owner, self.encoder, self.encoder.ask(question, DEPTH)[1], hits)
+        return read(self.store, owner, self.encoder, question, hits)
 
     def _let_go(self, owner: str, gone: Gone) -> None:
         """Take from index and disk what has gone from the database."""

@@ -12,12 +12,11 @@ for a question and a passage of 250 tokens. So few passages are read like this, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -111,7 +110,7 @@ class CrossEncoder(nn.Module):
             x = layer(x, there[:, None, None])
         return self.heads(x, passage)
 
-    def learned(self) -> dict[str, Tensor]:
+    def learned(self) -> dict[str, Float[Tensor, ...]]:
         """What is not E5's: the corrections and the heads."""
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
@@ -136,8 +135,9 @@ class PairReader(E5):
     def _taken_out(self) -> dict[str, tuple[Tensor, Tensor]]:
         made = super()._taken_out()
         for name, (weight, bias) in made.items():
-            layer, _, parts = name.removeprefix("l").partition(".")
-            made[name] = weight + torch.cat([self._correction(f"layers.{layer}.{part}") for part in (parts if parts == "qkv" else [parts])]), bias
+            layer, _, part = name.removeprefix("l").partition(".")
+            parts = "qkv" if part == "qkv" else [part]  # these three are one matrix
+            made[name] = weight + torch.cat([self._correction(f"layers.{layer}.{one}") for one in parts]), bias
         return made
 
     def _correction(self, layer: str) -> Float[Tensor, "d_out d_in"]:
@@ -153,15 +153,11 @@ class PairReader(E5):
         return [*before, *said[: LONGEST - len(before) - 1], self.file.eos], len(before) + self._before(PASSAGE) - 1
 
     @torch.inference_mode()
-    def odds(self, question: str, passages: Sequence[str]) -> Float32[np.ndarray, " passages"]:
-        """Log odds for each passage that it answers the question."""
-        pairs = [self.pair(question, passage) for passage in passages]
+    def odds(self, question: str, passage: str) -> float:
+        """Log odds that the passage answers the question."""
+        row, first = self.pair(question, passage)
+        own = torch.zeros(1, len(row), dtype=torch.bool)
+        own[0, first:-1] = True
         with self._lock:
-            rows = [row for row, _ in pairs]
-            x = self._through(self._embed(rows), rows, self._quick, range(self.file.dimensions.layers))
-        odds = []
-        for states, (row, first) in zip(x.float().split(list(map(len, rows))), pairs, strict=True):
-            own = torch.zeros(1, len(row), dtype=torch.bool)
-            own[0, first:-1] = True
-            odds.append(self.heads(states[None], own)[0].item())
-        return np.array(odds, np.float32)
+            states = self._through(self._embed([row]), [row], self._quick, range(self.file.dimensions.layers))
+            return self.heads(states.float()[None], own)[0].item()

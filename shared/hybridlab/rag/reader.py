@@ -119,7 +119,7 @@ class Reader(nn.Module):
         return reader.eval()
 
 
-def save_halves(weights: dict[str, Float[Tensor, "..."]], path: Path) -> None:
+def save_halves(weights: dict[str, Float[Tensor, ...]], path: Path) -> None:
     """Write a model's numbers in float16."""
     save_file({name: value.detach().half().contiguous() for name, value in weights.items()}, path)
 
@@ -158,14 +158,12 @@ def filled(rows: Sequence[States | Kept]) -> tuple[Float[Tensor, "rows longest d
 
 @dataclass(frozen=True)
 class Example:
-    """Numbers of a question and a passage, whether it is answered there, how much that counts, and, where it is known, of which tokens
-    of the passage the answer is (`hybridlab.rag.span_reader`)."""
+    """Numbers of a question and a passage, whether it is answered there, and how much that counts."""
 
     question: int
     passage: int
     answered: bool
     weight: float = 1.0
-    place: Bool[np.ndarray, " tokens"] | None = None
 
 
 def train(
