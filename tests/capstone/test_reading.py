@@ -108,11 +108,14 @@ def test_what_answers_best_is_cited_first_and_what_was_not_read_comes_last(knowl
 @pytest.mark.slow(seconds=3)
 def test_chunks_are_read_together_with_the_question_until_one_answers(knowledge: Knowledge) -> None:
     (hit,) = knowledge.search("mai", "paid leave", 4)
-    other = replace(hit, chunk=replace(hit.chunk, text="The canteen opens at noon and closes at two."))
+    other = replace(hit, chunk=replace(hit.chunk, id=hit.chunk.id + 1, text="The canteen opens at noon and closes at two."))
     read = knowledge.read("mai", "How many days of paid leave are there?", [other, hit, hit])
     assert read.together[0] < 0 < read.together[1]
     assert len(read.together) == 2
     assert read.pair_odds() == read.together[1]
+    text = hit.chunk.text
+    first, last = (0, text.index("The")), (text.index("The"), len(text))
+    assert np.argmax(read.best_first(0.0).of_parts(0, [last, first])) == 1
     assert read.best_first(0.0).hits[0].chunk == hit.chunk
 
 

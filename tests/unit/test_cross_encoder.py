@@ -75,13 +75,14 @@ def test_what_has_learned_nothing_reads_as_e5_does(file: E5File):
 def test_corrections_in_the_weights_give_the_same_log_odds(model: CrossEncoder, file: E5File, exact: PairReader):
     pairs = [exact.pair(QUESTION, passage) for passage in PASSAGES]
     expected = judged(model, file, pairs)
-    np.testing.assert_allclose([exact.odds(QUESTION, passage) for passage in PASSAGES], expected, atol=3e-3)  # they were saved in float16
+    odds = [exact.judge(QUESTION, passage).odds for passage in PASSAGES]
+    np.testing.assert_allclose(odds, expected, atol=3e-3)  # they were saved in float16
     assert np.ptp(expected) > 0.01
 
 
 @pytest.mark.slow(seconds=3)
 def test_each_side_sees_the_other(exact: PairReader):
-    assert abs(exact.odds(QUESTION, PASSAGES[0]) - exact.odds("Who pays for the train?", PASSAGES[0])) > 1e-3
+    assert abs(exact.judge(QUESTION, PASSAGES[0]).odds - exact.judge("Who pays for the train?", PASSAGES[0]).odds) > 1e-3
 
 
 def test_a_pair_is_what_xlm_r_is_given_and_never_too_long(exact: PairReader):
@@ -101,7 +102,21 @@ def test_a_pair_is_what_xlm_r_is_given_and_never_too_long(exact: PairReader):
 @pytest.mark.slow(seconds=5)
 def test_rounded_to_integers_it_says_nearly_the_same(saved: Path, exact: PairReader):
     quick = PairReader(saved)
-    assert all(abs(quick.odds(QUESTION, passage) - exact.odds(QUESTION, passage)) < 0.3 for passage in PASSAGES)
+    assert all(abs(quick.judge(QUESTION, passage).odds - exact.judge(QUESTION, passage).odds) < 0.3 for passage in PASSAGES)
+
+
+@pytest.mark.slow(seconds=3)
+def test_where_the_answer_is_is_told_in_characters(exact: PairReader):
+    judged = exact.judge(QUESTION, PASSAGES[0])
+    assert judged.likely.sum() == pytest.approx(1.0, abs=1e-5)
+    assert judged.within(0, len(PASSAGES[0])) == pytest.approx(1.0, abs=1e-5)
+    assert judged.within(0, 0) == 0.0
+    halves = [judged.within(0, 30), judged.within(30, len(PASSAGES[0]))]
+    shared = judged.likely[(judged.spans[:, 0] < 30) & (judged.spans[:, 1] > 30)].sum()
+    assert sum(halves) - shared == pytest.approx(1.0, abs=1e-5)
+    assert [PASSAGES[0][start:end].strip() for start, end in judged.spans[:2]] == ["Every", "employee"]
+    cut = exact.judge(QUESTION, "because " * 900)
+    assert len(cut.likely) == len(cut.spans) < LONGEST
 
 
 def test_another_models_file_is_refused_by_name(saved: Path, tmp_path: Path):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from hybridlab.rag.cross_encoder import PairReader
+from hybridlab.rag.cross_encoder import Judged, PairReader
 from hybridlab.rag.embed import E5
 from hybridlab.rag.reader import DEPTH, Kept, Reader, States
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 READER, PAIRS = (Path(__file__).with_name(f"{name}.safetensors") for name in ("reader", "pairs"))  # reader.md says what they are made of
 LEAST_ODDS = -12.0  # of a reader that saw nothing to read
+LEAST_SHARE = 1e-6  # of an answer
 ENOUGH = 0.0  # log odds of a chunk after which no other one is read
 _loading = threading.Lock()
 
@@ -67,7 +68,8 @@ def embed(encoder: E5, texts: Sequence[str]) -> tuple[np.ndarray, list[bytes]]:
 
 @dataclass(frozen=True)
 class Reading:
-    """A question beside the chunks that were found for it: its token states, and what `judge` has kept of theirs."""
+    """A question beside the chunks that were found for it: its token states, and what `judge` has kept of theirs; and, by chunk, what the
+    thorough reader said, as far as it was asked."""
 
     encoder: E5
     question: str
@@ -75,6 +77,7 @@ class Reading:
     hits: Sequence[Hit]
     kept: Sequence[Kept]
     judge: Reader = field(default_factory=reader)
+    judged: dict[int, Judged] = field(default_factory=dict)
 
     def odds(self) -> float:
         """Log odds that one of the chunks answers the question: those of the best, by the quick reader."""
@@ -98,16 +101,26 @@ class Reading:
     @cached_property
     def together(self) -> list[float]:
         """Log odds of the first chunks, by the thorough reader: of as many as it takes until one answers."""
-        return until_enough(pair_reader().odds(self.question, text_of(hit)) for hit in self.hits)
+        return until_enough(self._judged(hit).odds for hit in self.hits)
+
+    def _judged(self, hit: Hit) -> Judged:
+        if hit.chunk.id not in self.judged:
+            self.judged[hit.chunk.id] = pair_reader().judge(self.question, text_of(hit))
+        return self.judged[hit.chunk.id]
 
     def of_parts(self, hit: int, spans: Sequence[tuple[int, int]]) -> np.ndarray:
-        """Log odds of each part of a chunk's text."""
+        """How well each part of a chunk's text answers: the quick reader's log odds; where the thorough one has read the chunk, half of them
+        and the logarithm of how much of the answer is there."""
         chunk, kept = self.hits[hit].chunk, self.kept[hit]
         whole = text_of(self.hits[hit])
         shift = len(whole) - len(chunk.text.rstrip())  # where the chunk's own text begins in what was read
         held = np.array(self.encoder.token_spans(whole)[: len(kept)], int).reshape(-1, 2) - shift
         parts = [kept[(held[:, 0] < end) & (held[:, 1] > start)] for start, end in spans]
-        return np.maximum(LEAST_ODDS, self.judge.score(self.asked, parts))
+        odds = np.maximum(LEAST_ODDS, self.judge.score(self.asked, parts))
+        if chunk.id not in self.judged:
+            return odds
+        there = [self.judged[chunk.id].within(start + shift, end + shift) for start, end in spans]
+        return odds / 2 + np.log(np.maximum(there, LEAST_SHARE))
 
 
 def until_enough(odds: Iterable[float]) -> list[float]:

@@ -12,11 +12,12 @@ for a question and a passage of 250 tokens. So few passages are read like this, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -119,6 +120,20 @@ class CrossEncoder(nn.Module):
         save_halves(self.learned(), path)
 
 
+@dataclass(frozen=True)
+class Judged:
+    """`odds`: log odds that a passage answers. `likely`: if it does, how likely the answer begins or ends at each of its tokens, of 1 in all;
+    `spans`: of which characters each token is, from and to."""
+
+    odds: float
+    likely: Float32[np.ndarray, " tokens"]
+    spans: Int[np.ndarray, "tokens 2"]
+
+    def within(self, start: int, end: int) -> float:
+        """How much of the answer is among these characters, 0 to 1."""
+        return float(self.likely[(self.spans[:, 0] < end) & (self.spans[:, 1] > start)].sum())
+
+
 class PairReader(E5):
     """E5 with a cross-encoder's corrections in its weights. Thread-safe, as E5 is."""
 
@@ -153,11 +168,13 @@ class PairReader(E5):
         return [*before, *said[: LONGEST - len(before) - 1], self.file.eos], len(before) + self._before(PASSAGE) - 1
 
     @torch.inference_mode()
-    def odds(self, question: str, passage: str) -> float:
-        """Log odds that the passage answers the question."""
+    def judge(self, question: str, passage: str) -> Judged:
+        """Whether the passage answers the question, and where."""
         row, first = self.pair(question, passage)
         own = torch.zeros(1, len(row), dtype=torch.bool)
         own[0, first:-1] = True
         with self._lock:
             states = self._through(self._embed([row]), [row], self._quick, range(self.file.dimensions.layers))
-            return self.heads(states.float()[None], own)[0].item()
+            odds, ends = self.heads(states.float()[None], own)
+        spans = np.array(self.token_spans(passage)[: len(row) - 1 - first], int).reshape(-1, 2)
+        return Judged(odds.item(), ends[0, first:-1].softmax(0).mean(-1).numpy(), spans)
