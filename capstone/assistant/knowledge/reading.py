@@ -109,8 +109,8 @@ class Reading:
         return self.judged[hit.chunk.id]
 
     def of_parts(self, hit: int, spans: Sequence[tuple[int, int]]) -> np.ndarray:
-        """How well each part of a chunk's text answers: the quick reader's log odds; where the thorough one has read the chunk, half of them
-        and the logarithm of how much of the answer is there."""
+        """How well each part of a chunk's text answers: the quick reader's log odds; where the thorough one has read the chunk, half of
+        them and the logarithm of how much of the answer is there."""
         chunk, kept = self.hits[hit].chunk, self.kept[hit]
         whole = text_of(self.hits[hit])
         shift = len(whole) - len(chunk.text.rstrip())  # where the chunk's own text begins in what was read

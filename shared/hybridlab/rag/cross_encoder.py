@@ -122,8 +122,8 @@ class CrossEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class Judged:
-    """`odds`: log odds that a passage answers. `likely`: if it does, how likely the answer begins or ends at each of its tokens, of 1 in all;
-    `spans`: of which characters each token is, from and to."""
+    """`odds`: log odds that a passage answers. `likely`: if it does, how likely the answer begins or ends at each of its tokens, of 1 in
+    all; `spans`: of which characters each token is, from and to."""
 
     odds: float
     likely: Float32[np.ndarray, " tokens"]
