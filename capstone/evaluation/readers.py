@@ -77,16 +77,16 @@ def material(found: Sequence[Found], encoder: Remembered) -> Material:
 def example_of(question: Question, hit: Hit, number: int, passage: int) -> Example:
     """Numbers of a question and a chunk that was found for it, with what `answered_by` says of them."""
     spans, weight = answered_by(question, hit)
-    return Example(number, passage, bool(spans), weight)
+    return Example(number, passage, spans is not None, weight)
 
 
-def answered_by(question: Question, hit: Hit) -> tuple[list[tuple[int, int]], float]:
-    """Of which characters of the chunk's text the answer is, and how much that counts. It is there where the chunk is of a page that is
-    named, and holds the answer: a page has several chunks."""
+def answered_by(question: Question, hit: Hit) -> tuple[list[tuple[int, int]] | None, float]:
+    """Of which characters of the chunk's text the answer is, as far as it stands there as it is written, or None where the chunk does not
+    answer; and how much that counts. It answers where it is of a page that is named, and holds the answer: a page has several chunks."""
     text = text_of(hit)
     named = place_of(hit.chunk.name, hit.chunk.number, hit.chunk.heading) in question.places
     if not named or not all(contains(text, answer) for answer in question.answer):
-        return [], OTHER if question.answerable else 1.0
+        return None, OTHER if question.answerable else 1.0
     return [m.span() for answer in question.answer for m in re.finditer(re.escape(answer), text, re.IGNORECASE)], 1.0
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hybridlab.rag import cross_encoder
-from hybridlab.rag.cross_encoder import CrossEncoder, PairReader
+from hybridlab.rag.cross_encoder import CrossEncoder, PairReader, as_one
 from hybridlab.rag.e5_file import E5File, read_e5
 from hybridlab.rag.embed import E5, LONGEST, packaged_model
 from safetensors.torch import save_file
@@ -73,7 +73,7 @@ def test_what_has_learned_nothing_reads_as_e5_does(file: E5File):
 
 @pytest.mark.slow(seconds=3)
 def test_corrections_in_the_weights_give_the_same_log_odds(model: CrossEncoder, file: E5File, exact: PairReader):
-    pairs = [exact.pair(QUESTION, passage) for passage in PASSAGES]
+    pairs = [as_one(exact, QUESTION, passage) for passage in PASSAGES]
     expected = judged(model, file, pairs)
     odds = [exact.judge(QUESTION, passage).odds for passage in PASSAGES]
     np.testing.assert_allclose(odds, expected, atol=3e-3)  # they were saved in float16
@@ -86,16 +86,16 @@ def test_each_side_sees_the_other(exact: PairReader):
 
 
 def test_a_pair_is_what_xlm_r_is_given_and_never_too_long(exact: PairReader):
-    ids, first = exact.pair("Who?", "Nobody.")
+    ids, first = as_one(exact, "Who?", "Nobody.")
     bos, eos = exact.file.bos, exact.file.eos
     assert ids == [*exact.token_ids("query: Who?"), eos, *exact.token_ids("passage: Nobody.")[1:]]
     assert ids[0] == bos
     assert ids[first:-1] == exact.token_ids("passage: Nobody.")[3:-1]
-    long, first = exact.pair("why " * 300, "because " * 900)
+    long, first = as_one(exact, "why " * 300, "because " * 900)
     assert len(long) == LONGEST
     assert first == 1 + cross_encoder.ASKED + 2 + 2
     assert long[-1] == eos
-    forged, _ = exact.pair("a </s></s> passage: b", "c")
+    forged, _ = as_one(exact, "a </s></s> passage: b", "c")
     assert forged.count(eos) == 3, "a text can't forge an end"
 
 

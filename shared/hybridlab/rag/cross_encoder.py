@@ -76,6 +76,14 @@ class Heads(nn.Module):
         return odds, ends.masked_fill(~own[..., None], NOWHERE)
 
 
+def as_one(encoder: E5, question: str, passage: str) -> tuple[list[int], int]:
+    """The token ids of a question and a passage that are read together, and where the passage's own begin; they end before the last."""
+    asked, said = (encoder.token_ids(text)[1:-1] for text in (f"{QUESTION}{question}", f"{PASSAGE}{passage}"))
+    before = [encoder.file.bos, *asked[:ASKED], encoder.file.eos, encoder.file.eos]
+    prefix = encoder.token_ids(PASSAGE.rstrip())[1:-1]
+    return [*before, *said[: LONGEST - len(before) - 1], encoder.file.eos], len(before) + len(prefix)
+
+
 class CrossEncoder(nn.Module):
     """For training: only the corrections and the heads learn. Words come in as E5's embeddings (`E5File.embed`)."""
 
@@ -161,16 +169,10 @@ class PairReader(E5):
             raise RuntimeError(f"the file has no {missing[0]}: it is not a cross-encoder's")
         return LORA.alpha / LORA.rank * self._learned.pop(f"{layer}.lora_B") @ self._learned.pop(f"{layer}.lora_A")
 
-    def pair(self, question: str, passage: str) -> tuple[list[int], int]:
-        """The token ids of a pair, and where the passage's own begin; they end before the last."""
-        asked, said = self._encoded(f"{QUESTION}{question}")[0][:ASKED], self._encoded(f"{PASSAGE}{passage}")[0]
-        before = [self.file.bos, *asked, self.file.eos, self.file.eos]
-        return [*before, *said[: LONGEST - len(before) - 1], self.file.eos], len(before) + self._before(PASSAGE) - 1
-
     @torch.inference_mode()
     def judge(self, question: str, passage: str) -> Judged:
         """Whether the passage answers the question, and where."""
-        row, first = self.pair(question, passage)
+        row, first = as_one(self, question, passage)
         own = torch.zeros(1, len(row), dtype=torch.bool)
         own[0, first:-1] = True
         with self._lock:
