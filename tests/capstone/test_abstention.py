@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from assistant.knowledge import abstention, reading
-from assistant.knowledge.abstention import features, tight
+from assistant.knowledge.abstention import features
 from assistant.knowledge.search import Hit, dictionary
 from assistant.knowledge.service import Knowledge
+from assistant.knowledge.spelling import tight
 from assistant.knowledge.vocabulary import Heard, Vocabulary, names
 from assistant.language import Language, passage_language
 from assistant.store.documents import StoredChunk

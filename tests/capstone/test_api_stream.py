@@ -74,7 +74,7 @@ def test_an_answer_that_takes_too_long_is_stopped_and_says_so(serve, fake_engine
 
 @pytest.mark.slow(seconds=6)
 def test_eight_streaming_clients_meet_no_error_but_429(serve, fake_engine, until):
-    running = serve(fake_engine(["word "] * 10, delay=0.005), streams=2, queue=3)
+    running = serve(fake_engine(["word "] * 10, delay=0.05), streams=2, queue=3)
     running.upload()
     seen: list[int] = []
     wrong: list[str] = []

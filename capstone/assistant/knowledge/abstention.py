@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import cache
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assistant.knowledge.reading import Reading, text_of
+from assistant.knowledge.spelling import tight
 from assistant.knowledge.vocabulary import Heard
 from assistant.language import language_of
-from assistant.store.words import folded, terms
+from assistant.store.words import terms
 
 if TYPE_CHECKING:
     from assistant.knowledge.search import Hit
@@ -58,11 +58,6 @@ def features(question: str, hits: Sequence[Hit], heard: Heard, read: float, toge
         read=read,
         together=together,
     )
-
-
-def tight(text: str) -> str:
-    """Without diacritics and spaces, so that Hà Nội is Hanoi."""
-    return re.sub(r"\s+", "", folded(text))
 
 
 @cache

@@ -21,6 +21,7 @@ from hybridlab.rag.cross_encoder import Judged, PairReader
 from hybridlab.rag.embed import E5
 from hybridlab.rag.reader import DEPTH, Kept, Reader, States
 
+from assistant.knowledge.spelling import as_written
 from assistant.store import Store
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ class Reading:
 
     def _judged(self, hit: Hit) -> Judged:
         if hit.chunk.id not in self.judged:
-            self.judged[hit.chunk.id] = pair_reader().judge(self.question, text_of(hit))
+            passage = text_of(hit)
+            self.judged[hit.chunk.id] = pair_reader().judge(as_written(self.question, passage), passage)
         return self.judged[hit.chunk.id]
 
     def of_parts(self, hit: int, spans: Sequence[tuple[int, int]]) -> np.ndarray:
