@@ -74,16 +74,17 @@ def test_an_answer_that_takes_too_long_is_stopped_and_says_so(serve, fake_engine
 
 @pytest.mark.slow(seconds=6)
 def test_eight_streaming_clients_meet_no_error_but_429(serve, fake_engine, until):
-    running = serve(fake_engine(["word "] * 10, delay=0.05), streams=2, queue=3)
+    running = serve(fake_engine(["word "] * 10, delay=0.005), streams=2, queue=1)
     running.upload()
     seen: list[int] = []
     wrong: list[str] = []
     end = time.monotonic() + 5
 
-    def work() -> None:
+    def work(number: int) -> None:
+        documents = [] if number % 2 else None  # every second one asks the engine alone, at once
         with running.client() as client:
             while time.monotonic() < end:
-                with client.stream("POST", "/v1/chat/completions", json=body(stream=True, documents=None)) as answer:
+                with client.stream("POST", "/v1/chat/completions", json=body(stream=True, documents=documents)) as answer:
                     text = answer.read().decode()
                     seen.append(answer.status_code)
                     if answer.status_code == 429:
@@ -91,7 +92,7 @@ def test_eight_streaming_clients_meet_no_error_but_429(serve, fake_engine, until
                     elif answer.status_code != 200 or not text.endswith("data: [DONE]\n\n") or '"error"' in text:
                         wrong.append(text)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
