@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from assistant.knowledge.vocabulary import WORD
 from assistant.store.words import folded
 
 LONGEST = 3  # words of a name
-WORD = re.compile(r"\w+(?:[.’'/-]\w+)*")
 
 
 def tight(text: str) -> str:
