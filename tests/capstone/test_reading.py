@@ -11,6 +11,7 @@ from assistant.knowledge import reading
 from assistant.knowledge.service import Knowledge
 from assistant.settings import Settings
 from assistant.store import Store
+from hybridlab.rag.cross_encoder import Judged
 
 from tests.capstone.conftest import HashEncoder
 
@@ -91,6 +92,18 @@ def test_a_part_is_judged_by_its_own_tokens(knowledge: Knowledge) -> None:
     assert nothing == reading.LEAST_ODDS
     swapped = knowledge.read("mai", "canteen noon", hits).of_parts(0, [(0, first), (first, len(TEXT))])
     assert swapped[0] < swapped[1]
+
+
+def test_parts_are_judged_by_where_the_thorough_reader_found_the_answer_too(knowledge: Knowledge) -> None:
+    (hit,) = knowledge.search("mai", "paid leave", 4)
+    hit = replace(hit, chunk=replace(hit.chunk, context="House rules"))  # read before the text, and never quoted
+    read, before = knowledge.read("mai", "Paid leave", [hit]), len("House rules\n")
+    parts = [(0, 4), (5, len(TEXT))]
+    quick = read.of_parts(0, parts)
+    tokens = np.array([[before, before + 4], [before + 5, before + 10]])
+    read.judged[hit.chunk.id] = Judged(1.0, np.array([0.1, 0.9], np.float32), tokens)
+    np.testing.assert_allclose(read.of_parts(0, parts), quick / 2 + np.log([0.1, 0.9]), rtol=1e-5)
+    assert read.of_parts(0, [(0, 0)])[0] == reading.LEAST_ODDS / 2 + np.log(reading.LEAST_SHARE)
 
 
 def test_what_answers_best_is_cited_first_and_what_was_not_read_comes_last(knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch) -> None:

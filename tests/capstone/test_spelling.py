@@ -18,6 +18,7 @@ from assistant.knowledge.spelling import as_written
         ("Anh Hưng ở phòng nào?", "anh Hùng ở phòng 12", "Anh Hưng ở phòng nào?"),  # both have diacritics: another man
         ("And in Hanoi?", "in Hanoi", "And in Hanoi?"),
         ("ở hà nội?", "in Hanoi", "ở hà nội?"),
+        ("Ai ở Hà Nội?", "Ha, and Hanoi", "Ai ở Hanoi?"),  # the longest name
         ("", "", ""),
     ],
 )
