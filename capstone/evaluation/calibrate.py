@@ -20,6 +20,7 @@ from assistant.knowledge.abstention import Features, features
 from assistant.knowledge.reading import LEAST_ODDS, PAIRS, as_cited, text_of, until_enough
 from assistant.knowledge.rereading import read_again
 from assistant.knowledge.search import Hit
+from hybridlab.exercise import sha256
 from hybridlab.rag.reader import Reader
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.linear_model import LogisticRegression
@@ -64,7 +65,7 @@ def fit(found: Sequence[Found], encoder: Remembered, progress: Callable[[str], N
     place = best_place(found, odds)
     unread = sum(int(np.isnan(of[looked_at(read, place)]).sum()) for read, of in zip(odds, pairs, strict=True))
     progress(f"{unread} of {EVIDENCE * len(found)} chunks were not read by the thorough reader: they count as not found")
-    return decision(found, odds, pairs, folds), reader
+    return decision(found, odds, pairs, folds, place), reader
 
 
 def unseen_pairs(found: Sequence[Found], path: Path = UNSEEN) -> list[np.ndarray]:
@@ -73,7 +74,7 @@ def unseen_pairs(found: Sequence[Found], path: Path = UNSEEN) -> list[np.ndarray
     Raises ValueError where they are not of the kind that the assistant has.
     """
     kept = json.loads(path.read_text("utf-8"))
-    if kept["pairs"] != hashlib.sha256(PAIRS.read_bytes()).hexdigest():
+    if kept["pairs"] != sha256(PAIRS):
         raise ValueError(f"{path.name} is not of {PAIRS.name}: `python -m capstone.evaluation.cross_train` makes both (on a GPU).")
     return [np.array([kept["odds"].get(one.question.id, {}).get(key_of(hit), np.nan) for hit in one.hits]) for one in found]
 
@@ -83,9 +84,8 @@ def key_of(hit: Hit) -> str:
     return hashlib.sha256(text_of(hit).encode()).hexdigest()[:16]
 
 
-def decision(found: Sequence[Found], odds: Sequence[np.ndarray], pairs: Sequence[np.ndarray], folds: Folds) -> dict:
+def decision(found: Sequence[Found], odds: Sequence[np.ndarray], pairs: Sequence[np.ndarray], folds: Folds, place: float) -> dict:
     """What the assistant makes of the readers' log odds: the order of the hits, and whether the best of them are evidence."""
-    place = best_place(found, odds)
     cited = best_order(found, odds, pairs, place)
     x = np.array([seen(*one, place).vector() for one in zip(found, odds, pairs, strict=True)])
     y = np.array([one.question.answerable for one in found])
@@ -115,7 +115,12 @@ def seen(one: Found, odds: np.ndarray, pairs: np.ndarray, place: float) -> Featu
 
 def looked_at(odds: np.ndarray, place: float) -> list[int]:
     """Which hits are looked at: the first ones in the order of the search."""
-    return [n for n, _ in read_again([(n, 0.0) for n in range(len(odds))], dict(enumerate(map(float, odds))), place)][:EVIDENCE]
+    return as_found(odds, place)[:EVIDENCE]
+
+
+def as_found(odds: np.ndarray, place: float) -> list[int]:
+    """The numbers of hits in the order that the search gives them by these log odds of the quick reader."""
+    return [n for n, _ in read_again([(n, 0.0) for n in range(len(odds))], dict(enumerate(map(float, odds))), place)]
 
 
 def in_turn(pairs: np.ndarray) -> list[float]:
@@ -145,8 +150,7 @@ def best_place(found: Sequence[Found], odds: Sequence[np.ndarray]) -> float:
         ranks = []
         for one, of in zip(found, odds, strict=True):
             if one.question.answerable:
-                order = read_again([(n, 0.0) for n in range(len(of))], dict(enumerate(map(float, of))), place)
-                ranks.append(rank_of(one.question, [one.hits[n] for n, _ in order]))
+                ranks.append(rank_of(one.question, [one.hits[n] for n in as_found(of, place)]))
         return metrics.recall_at(ranks, 5), metrics.mean_reciprocal_rank(ranks)
 
     return max(PLACES, key=found_by)

@@ -31,8 +31,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from assistant.knowledge import reading
+from assistant.knowledge.abstention import calibration
 from assistant.knowledge.reading import PAIRS, text_of
-from assistant.knowledge.rereading import AMONG, read_again
 from assistant.knowledge.search import Hit
 from hybridlab.exercise import sha256
 from hybridlab.rag import cross_encoder, cross_training
@@ -45,7 +45,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from capstone.evaluation import base, documents, evaluate, near_misses, open_questions, xquad
-from capstone.evaluation.calibrate import UNSEEN, folds_of, key_of
+from capstone.evaluation.calibrate import UNSEEN, as_found, folds_of, key_of
 from capstone.evaluation.invented import Pair
 from capstone.evaluation.progress import told
 from capstone.evaluation.questions import OF_LIBRARY, Question, load
@@ -58,7 +58,6 @@ RATE, HEADS_RATE = 8e-4, 1e-3
 EPOCHS, SLOWER = 2, 0.4  # of the second stage, and its rates beside the first one's
 MIXED = 5000  # pairs of the first stage that it goes on seeing in the second
 CHUNKS = 5  # of a question, the first in the quick reader's order
-PLACE = 1.0  # what a place counts there
 AT_A_TIME = 64  # chunks whose states are held
 console = Console(stderr=True, highlight=False)
 
@@ -80,14 +79,8 @@ def lessons(home: Path) -> Lessons:
     sets = open_questions.make(open_questions.fetch(), SEED), xquad.make(xquad.fetch(), SEED)
     near = [near_misses.make(SEED, folder) for folder in (near_misses.FOLDER, near_misses.MORE)]
     documents.fetch()
-    rooms = (
-        (evaluate.tested(home), load()),
-        (base.build(home / "library", documents.library(), "", evaluate.REMEMBERED), load(OF_LIBRARY)),
-    )
-    asked = [(room, question) for room, questions in rooms for question in questions if question.split == "calibration"]
-    searched = told(asked, "searching", len(asked), console)
-    found = [(question, room.searching.candidates(base.STAFF, question.question, AMONG)) for room, question in searched]
-    found = [(question, hits) for question, hits in found if hits]
+    rooms = (evaluate.tested(home), load()), (evaluate.library(home), load(OF_LIBRARY))
+    found = [(one.question, one.hits) for one in evaluate.searched(rooms) if one.hits]
     encoder: E5 = rooms[0][0].encoder
     best = best_first(found, base.Remembered(encoder, evaluate.REMEMBERED))
     vectors = encoder.query([question.question for question, _ in found])
@@ -116,9 +109,8 @@ def best_first(found: Sequence[tuple[Question, Sequence[Hit]]], encoder: base.Re
         kept |= {text: quick.keep(states) for text, states in zip(some, encoder.read(some, DEPTH)[1], strict=True)}
     best = []
     for states, (_, hits) in zip(encoder.asked([question.question for question, _ in found], DEPTH), found, strict=True):
-        odds = quick.score(states, [kept[text_of(hit)] for hit in hits]).clip(min=reading.LEAST_ODDS).tolist()
-        order = read_again([(n, 0.0) for n in range(len(hits))], dict(enumerate(odds)), PLACE)
-        best.append([hits[n] for n, _ in order[:CHUNKS]])
+        odds = quick.score(states, [kept[text_of(hit)] for hit in hits]).clip(min=reading.LEAST_ODDS)
+        best.append([hits[n] for n in as_found(odds, calibration()["place"])[:CHUNKS]])
     return best
 
 

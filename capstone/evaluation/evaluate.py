@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,7 @@ def evaluate(home: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     sources = documents.fetch()
     knowledge = tested(home)
     if chosen.calibrate:
-        library = base.build(home / "library", documents.library(), "", REMEMBERED)
-        recalibrate([(knowledge, questions), (library, load(OF_LIBRARY))])
+        recalibrate([(knowledge, questions), (library(home), load(OF_LIBRARY))])
         knowledge = tested(home / "again")  # what the former reader has kept is of no use
     asked = [question for question in questions if question.split == "test"]
     found = [measure.evidence(knowledge, question) for question in told(asked, "evidence", len(asked), console)]
@@ -78,15 +78,26 @@ def tested(home: Path) -> Knowledge:
     return base.build(home / "assistant", files, handbook.RESTRICTED, REMEMBERED)
 
 
-def recalibrate(rooms: list[tuple[Knowledge, list[Question]]]) -> None:
-    """Fit the abstention model and the quick reader on the calibration questions of rooms, each asked of its own documents; write them in
-    the places of the present ones. Raises NotFetched."""
+def library(home: Path) -> Knowledge:
+    """An assistant that has read another library, which only calibration questions are about. Raises as `tested`, and NotFetched."""
+    return base.build(home / "library", documents.library(), "", REMEMBERED)
+
+
+def searched(rooms: Sequence[tuple[Knowledge, list[Question]]]) -> list[calibrate.Found]:
+    """What is found for the calibration questions of rooms, each asked of its own documents."""
     asked = [(room, question) for room, questions in rooms for question in questions if question.split == "calibration"]
     seen = []
     for room, question in told(asked, "searching", len(asked), console):
         hits = room.searching.candidates(base.STAFF, question.question, AMONG)
         seen.append(calibrate.Found(question, hits, room.heard(base.STAFF, question.question)))
-    model, reader = calibrate.fit(seen, base.Remembered(asked[0][0].encoder, REMEMBERED), console.print)
+    return seen
+
+
+def recalibrate(rooms: Sequence[tuple[Knowledge, list[Question]]]) -> None:
+    """Fit the abstention model and the quick reader on the calibration questions of rooms; write them in the places of the present ones.
+    Raises NotFetched."""
+    seen = searched(rooms)
+    model, reader = calibrate.fit(seen, base.Remembered(rooms[0][0].encoder, REMEMBERED), console.print)
     calibrate.write(model, abstention.CALIBRATION)
     reader.save(reading.READER)
     for kept in (abstention.calibration, reading.reader, reading.reader_id):
