@@ -19,6 +19,7 @@ from typing import Literal
 
 QUESTIONS = Path(__file__).with_name("questions.jsonl")
 OF_LIBRARY = QUESTIONS.with_name("library.jsonl")
+OTHERWISE = QUESTIONS.with_name("otherwise.json")
 ALIKE = 0.5  # share of all their words that a calibration question and one of the test part may not have in common
 COPIED = 8  # words in a row that a question may not share with its page
 
@@ -58,6 +59,11 @@ def load(path: Path = QUESTIONS) -> list[Question]:
         Question(**{**row, "answer": tuple(row["answer"]), "also": tuple((place[0], place[1]) for place in row.get("also", []))})
         for row in rows
     ]
+
+
+def otherwise() -> dict[str, str]:
+    """Questions in the other language: of the calibration part, the library and the near misses (near_misses.py)."""
+    return json.loads(OTHERWISE.read_text("utf-8"))
 
 
 def plain(text: str) -> str:

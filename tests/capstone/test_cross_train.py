@@ -30,6 +30,7 @@ KNOWN = Lessons(
     [f"q-{n}" for n in range(6)],
     [[f"{n}a", f"{n}b"] for n in range(6)],
     [asked(2, 10 + n) for n in range(6)],
+    [asked(2, 20 + n) for n in range(6)],
     [(np.array([3, 4, 5]), np.array([0, 1, 2])), (np.array([0, 1, 2]), np.array([3, 4, 5]))],
 )
 
@@ -59,6 +60,7 @@ def trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainings:
     monkeypatch.setattr(cross_train, "read_e5", lambda _: tiny_e5())
     monkeypatch.setattr(cross_train, "FIRST_STEPS", 3)
     monkeypatch.setattr(cross_train, "MIXED", 10)
+    monkeypatch.setattr(cross_train, "LEARNED", 1)
     places(tmp_path, monkeypatch)
     return made
 
@@ -79,12 +81,12 @@ def test_both_files_are_written_and_what_is_unseen_was_not_learned(trainings: Tr
     assert first == KNOWN.first
     for (pairs, *_), (learned, held) in zip(second, [*KNOWN.folds, (np.arange(6), np.array([], int))], strict=True):
         seen = {id(pair) for pair in pairs}
-        assert all(id(pair) in seen for i in learned for pair in KNOWN.asked[i])
-        assert not any(id(pair) in seen for i in held for pair in KNOWN.asked[i])
-        assert len(pairs) == 2 * len(learned) + 10
+        assert all(id(pair) in seen for i in learned for pair in KNOWN.asked[i][:1] + KNOWN.otherwise[i])
+        assert not any(id(pair) in seen for i in held for pair in KNOWN.asked[i] + KNOWN.otherwise[i])
+        assert len(pairs) == 3 * len(learned) + 10
     assert [(steps, *others) for _, steps, *others in trainings] == [
-        (3, cross_train.WARM, 8e-4, 1e-3, 0),
-        *[(2, 1, pytest.approx(3.2e-4), pytest.approx(4e-4), fold) for fold in range(3)],
+        (3, cross_train.WARM, 1e-3, 1.25e-3, 0),
+        *[(2, 1, pytest.approx(4e-4), pytest.approx(5e-4), fold) for fold in range(3)],
     ]
 
 
@@ -166,8 +168,8 @@ def test_the_first_chunks_are_those_that_the_quick_reader_puts_first(monkeypatch
     quick = SimpleNamespace(keep=lambda states: states, score=lambda asked, kept: np.array([asked * one for one in kept]))
     monkeypatch.setattr(cross_train.reading, "reader", lambda: quick)
     encoder = SimpleNamespace(read=lambda texts, _: (None, [float(text) for text in texts]), asked=lambda texts, _: [1.0, -1.0])
-    hits = [hit(n, str(n * n)) for n in range(8)]
+    hits = [hit(n, str(n * n)) for n in range(10)]
     found = [(SimpleNamespace(question=asked), hits) for asked in ("up", "down")]
     up, down = ([one.chunk.id for one in best] for best in cross_train.best_first(found, encoder))
-    assert up == [7, 6, 5, 4, 3]
-    assert down == [0, 1, 2, 3, 4]
+    assert up == [9, 8, 7, 6, 5, 4, 3, 2]
+    assert down == [0, 1, 2, 3, 4, 5, 6, 7]
