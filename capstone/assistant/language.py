@@ -12,59 +12,27 @@ from assistant.store.words import folded
 # Letters that Vietnamese has and that English borrows at most one of in a word.
 VIETNAMESE = re.compile("[ăâđêôơưạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ]", re.IGNORECASE)
 VIETNAMESE_SHARE = 0.2  # of a passage's words with such letters: a name in an English text is no Vietnamese text
+ACCENTED = re.compile("[àáâãèéêìíòóôõùúýăđĩũơưạ-ỹ]", re.IGNORECASE)  # all that it has: French and Spanish have some of them too
 COMMON_WITHOUT_MARKS = frozenset(
-    [
-        "la",
-        "gi",
-        "cua",
-        "khong",
-        "duoc",
-        "bao",
-        "nhieu",
-        "nhu",
-        "the",
-        "nao",
-        "cho",
-        "toi",
-        "cac",
-        "nhung",
-        "va",
-        "trong",
-        "voi",
-        "ngay",
-        "nam",
-        "phai",
-        "chinh",
-        "sach",
-        "nghi",
-        "phep",
-    ]
+    {
+        "la", "gi", "cua", "khong", "duoc", "bao", "nhieu", "nhu", "the", "nao", "cho", "toi", "cac", "nhung", "va", "trong", "voi",
+        "ngay", "nam", "phai", "chinh", "sach", "nghi", "phep",
+    }
 )
 COMMON_ENGLISH = frozenset(
-    [
-        "the",
-        "is",
-        "of",
-        "what",
-        "how",
-        "who",
-        "when",
-        "where",
-        "which",
-        "a",
-        "to",
-        "in",
-        "for",
-        "and",
-        "do",
-        "does",
-        "many",
-        "much",
-        "are",
-        "on",
-        "i",
-    ]
+    {
+        "the", "is", "of", "what", "how", "who", "when", "where", "which", "a", "to", "in", "for", "and", "do", "does", "many", "much",
+        "are", "on", "i",
+    }
 )
+NEVER_VIETNAMESE = frozenset(
+    {
+        "the", "is", "of", "what", "how", "who", "when", "where", "which", "why", "for", "and", "does", "did", "many", "much", "are",
+        "was", "were", "has", "have", "had", "with", "by", "that", "it", "since", "must", "should", "will", "would", "there", "their",
+        "his", "her", "he", "she", "they", "from", "at", "as", "if", "after", "before", "during", "often", "your", "mr", "mrs", "ms",
+    }
+)  # English words that are none in Vietnamese
+NAMES = 2  # words of Vietnamese names in an English question, for each of these English words
 
 SENTENCES: dict[str, dict[Language, str]] = {
     "no_evidence": NO_EVIDENCE,
@@ -98,9 +66,13 @@ def passage_language(text: str) -> Language:
 
 
 def language_of(text: str) -> Language:
-    """The language of a question; English where nothing speaks for Vietnamese. Typed without diacritics counts too."""
-    if VIETNAMESE.search(unicodedata.normalize("NFC", text)):
-        return "vi"
+    """The language of a question; English where nothing speaks for Vietnamese. Typed without diacritics counts too, and a name from the
+    other language does not: *How far is Đà Nẵng from here?* is English."""
+    text = unicodedata.normalize("NFC", text)
+    words = re.findall(r"[^\W\d_]+", text.casefold())
+    accented = sum(bool(ACCENTED.search(word)) for word in words)
+    if VIETNAMESE.search(text) or accented > 1:
+        return "vi" if accented > NAMES * sum(word in NEVER_VIETNAMESE for word in words) else "en"
     words = re.findall(r"[a-z]+", folded(text))
     vietnamese = sum(word in COMMON_WITHOUT_MARKS for word in words)
     return "vi" if vietnamese >= 2 and vietnamese > sum(word in COMMON_ENGLISH for word in words) else "en"
