@@ -16,13 +16,12 @@ ACCENTED = re.compile("[àáâãèéêìíòóôõùúýăđĩũơưạ-ỹ]", r
 COMMON_WITHOUT_MARKS = frozenset(
     {
         "la", "gi", "cua", "khong", "duoc", "bao", "nhieu", "nhu", "the", "nao", "cho", "toi", "cac", "nhung", "va", "trong", "voi",
-        "ngay", "nam", "phai", "chinh", "sach", "nghi", "phep",
-    }
-)
-COMMON_ENGLISH = frozenset(
-    {
-        "the", "is", "of", "what", "how", "who", "when", "where", "which", "a", "to", "in", "for", "and", "do", "does", "many", "much",
-        "are", "on", "i",
+        "ngay", "nam", "phai", "chinh", "sach", "nghi", "phep", "thi", "sao", "ai", "vi", "mot", "nguoi", "khi", "bi", "goi", "lau",
+        "dau", "lam", "tu", "lai", "nhan", "vao", "tien", "tra", "mat", "lan", "ra", "tai", "loi", "doi", "vien", "phan", "muc", "gio",
+        "chi", "gia", "truoc", "chuyen", "di", "muon", "dat", "luc", "sau", "thang", "hoi", "xe", "dinh", "khoa", "phong", "hoc", "lenh",
+        "tep", "trinh", "dia", "thuoc", "xoa", "luu", "tren", "truong", "kiem", "tinh", "phieu", "hong", "chung", "dieu", "chuong",
+        "khoan", "hieu", "nay", "neu", "luong", "phien", "tuan", "biet", "buoi", "giao", "dien", "thuong", "thanh", "hanh", "viet",
+        "nhom",
     }
 )
 NEVER_VIETNAMESE = frozenset(
@@ -68,14 +67,14 @@ def passage_language(text: str) -> Language:
 def language_of(text: str) -> Language:
     """The language of a question; English where nothing speaks for Vietnamese. Typed without diacritics counts too, and a name from the
     other language does not: *How far is Đà Nẵng from here?* is English."""
-    text = unicodedata.normalize("NFC", text)
+    text = re.sub(r"`[^`]*`", " ", unicodedata.normalize("NFC", text))  # code is of no language
     words = re.findall(r"[^\W\d_]+", text.casefold())
+    english = sum(word in NEVER_VIETNAMESE for word in words)
     accented = sum(bool(ACCENTED.search(word)) for word in words)
     if VIETNAMESE.search(text) or accented > 1:
-        return "vi" if accented > NAMES * sum(word in NEVER_VIETNAMESE for word in words) else "en"
-    words = re.findall(r"[a-z]+", folded(text))
-    vietnamese = sum(word in COMMON_WITHOUT_MARKS for word in words)
-    return "vi" if vietnamese >= 2 and vietnamese > sum(word in COMMON_ENGLISH for word in words) else "en"
+        return "vi" if accented > NAMES * english else "en"
+    vietnamese = sum(word in COMMON_WITHOUT_MARKS for word in re.findall(r"[a-z]+", folded(text)))
+    return "vi" if vietnamese >= 2 and vietnamese > english else "en"
 
 
 def say(sentence: str, language: Language) -> str:

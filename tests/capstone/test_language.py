@@ -6,6 +6,7 @@ import unicodedata
 
 import pytest
 from assistant.language import language_of
+from assistant.store.words import folded
 
 from capstone.evaluation.questions import OF_LIBRARY, load, otherwise
 
@@ -25,6 +26,7 @@ from capstone.evaluation.questions import OF_LIBRARY, load, otherwise
         ("chinh sach nghi phep la gi", "vi"),
         ("how many days is nghi phep", "en"),
         ("gh-3417", "en"),
+        ("Does the file `goi/sach` accept asterisks?", "en"),
         ("", "en"),
     ],
 )
@@ -40,3 +42,10 @@ def test_of_every_question_of_the_evaluation_and_its_translation() -> None:
     known = own | {other[question]: "vi" if language == "en" else "en" for question, language in own.items() if question in other}
     assert len(known) > 1900
     assert [question for question, language in known.items() if language_of(question) != language] == []
+
+
+def test_typed_without_diacritics_it_is_known_for_nearly_all() -> None:
+    asked = [one for one in [*load(), *load(OF_LIBRARY)] if one.language == "vi"]
+    bare = [folded(one.question) for one in asked]
+    known = [question for question in bare if language_of(question) == "vi"]
+    assert len(known) / len(bare) > 0.94
