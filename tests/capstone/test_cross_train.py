@@ -30,7 +30,7 @@ KNOWN = Lessons(
     [f"q-{n}" for n in range(6)],
     [[f"{n}a", f"{n}b"] for n in range(6)],
     [asked(2, 10 + n) for n in range(6)],
-    [asked(2, 20 + n) for n in range(6)],
+    [[replace(pair, ids=np.where(pair.ids == 3, 10, pair.ids)) for pair in asked(2, 20 + n)] for n in range(6)],  # a word that no other has
     [(np.array([3, 4, 5]), np.array([0, 1, 2])), (np.array([0, 1, 2]), np.array([3, 4, 5]))],
 )
 
