@@ -85,6 +85,7 @@ def test_questions_in_the_other_language_are_asked_of_the_same_passages():
     assert [pair.passage for pair in more] == [pair.passage for pair in alone if pair.question in known]
 
 
+@pytest.mark.slow(seconds=5)  # two million pairs of questions are compared
 def test_what_is_asked_otherwise_is_asked_in_the_other_language_and_is_no_test_question():
     other = otherwise()
     calibration = {one.question for one in [*load(), *load(OF_LIBRARY)] if one.split == "calibration"}
