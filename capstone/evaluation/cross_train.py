@@ -1,6 +1,6 @@
 """The thorough reader: a cross-encoder that learns from other people's questions, then from the calibration questions.
 
-python -m capstone.evaluation.cross_train              trains it: minutes on a GPU, a day or two without one
+python -m capstone.evaluation.cross_train              trains it: minutes on a GPU, a week or two without one
 python -m capstone.evaluation.cross_train --steps 2    shows whether all of it runs here; its files go into .build/data/cross
 
 First it learns what an answer is, and what only looks like one, from open sets of questions (`open_questions.py`, `xquad.py`) and
@@ -86,7 +86,6 @@ def lessons(home: Path) -> Lessons:
     found = [(one.question, one.hits) for one in evaluate.searched(rooms) if one.hits]
     encoder: E5 = rooms[0][0].encoder
     best = best_first(found, base.Remembered(encoder, evaluate.REMEMBERED))
-    others = [[other[question.question]] if question.question in other else [] for question, _ in found]
     vectors = encoder.query([question.question for question, _ in found])
     return Lessons(
         [*token_pairs(encoder, sets, "open questions"), *token_pairs(encoder, near, "near misses") * 2],
@@ -94,8 +93,8 @@ def lessons(home: Path) -> Lessons:
         [[key_of(hit) for hit in hits] for hits in best],
         [[of_chunk(encoder, question, hit) for hit in hits] for (question, _), hits in zip(found, best, strict=True)],
         [
-            [of_chunk(encoder, replace(question, question=said), hit) for said in also for hit in hits[:LEARNED]]
-            for also, (question, _), hits in zip(others, found, best, strict=True)
+            [of_chunk(encoder, replace(asked, question=other[asked.question]), hit) for hit in hits[:LEARNED] if asked.question in other]
+            for (asked, _), hits in zip(found, best, strict=True)
         ],
         folds_of(vectors, np.array([question.answerable for question, _ in found])),
     )

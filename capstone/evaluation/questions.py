@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -87,9 +88,14 @@ def problems(questions: list[Question], text_of: Callable[[str, int | str], str 
     return found
 
 
+@cache  # each question is compared with all others
+def words_of(question: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", plain(question)))
+
+
 def alike(one: str, other: str) -> float:
     """The share of the words of two questions that both have."""
-    first, second = (set(re.findall(r"\w+", plain(question))) for question in (one, other))
+    first, second = words_of(one), words_of(other)
     return len(first & second) / max(1, len(first | second))
 
 
