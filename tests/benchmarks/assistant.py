@@ -23,7 +23,7 @@ from assistant.orchestrator import prompt_of
 from assistant.settings import Settings
 from assistant.store import Store
 from hybridlab.rag.chunk import chunk
-from hybridlab.rag.embed import E5
+from hybridlab.rag.embed import E5, fastest
 from hybridlab.rag.parse import parse
 from hybridlab.runtime import set_threads
 
@@ -241,5 +241,5 @@ def main() -> None:
         "The ratio is decoding over the API to llama.cpp called directly, turn about (goal ≥ 0.9)."
     )
     ratios = {next(iter(decoded)): share}
-    write("assistant", unit="in the row's unit", samples=samples, ratios=ratios, note=note, processor=processor_flags())
+    write("assistant", unit="in the row's unit", samples=samples, ratios=ratios, note=note, kind=fastest(), processor=processor_flags())
     set_threads()  # as it was: the benchmarks that follow are of one thread

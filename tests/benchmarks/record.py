@@ -40,8 +40,13 @@ def processor_flags() -> list[str]:
     return [flag for flag in ("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8") if flag in flags]
 
 
-def write(name: str, *, unit: str, samples: dict[str, list[float]], ratios: dict[str, float] | None = None, **more: Any) -> Path:
-    """Write `results/<name>.json`, whole or not at all. `samples` holds the measured values of each row, in `unit`."""
+def write(
+    name: str, *, unit: str, samples: dict[str, list[float]], ratios: dict[str, float] | None = None, kind: str = "", **more: Any
+) -> Path:
+    """Write `results/<name>.json`, whole or not at all. `samples` holds the measured values of each row, in `unit`.
+
+    What differs between kinds of processor has a `kind` and is kept for each, as `results/<name>.<kind>.json`.
+    """
     import torch
 
     content = {
@@ -55,7 +60,7 @@ def write(name: str, *, unit: str, samples: dict[str, list[float]], ratios: dict
         "ratios": {row: round(value, 2) for row, value in (ratios or {}).items()},
         **more,
     }
-    path = RESULTS / f"{name}.json"
+    path = RESULTS / f"{'.'.join(filter(None, (name, kind)))}.json"
     path.parent.mkdir(exist_ok=True)
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -35,11 +35,11 @@ Times come from whatever machine ran last, so compare ratios: both sides of a ra
 """
 
 
-def section(name: str, result: dict) -> str:
+def section(name: str, kind: str, result: dict) -> str:
     machine, versions = result["machine"], result["versions"]
     threads = f"{result['threads']} thread" + "s" * (result["threads"] != 1)
     lines = [
-        f"## {TITLES[name]}",
+        f"## {TITLES[name]}" + f", with {kind}" * bool(kind),
         "",
         f"`{result['command']}` · {machine['cores']} cores, {machine['cpu']}, {machine['ram_gib']} GiB · "
         f"Python {versions['python']}, torch {versions['torch']} · {threads}",
@@ -93,9 +93,13 @@ def runs(recipes: dict) -> list[str]:
 
 
 def page(results: Path = RESULTS) -> str:
-    """The whole page; benchmarks without a result are left out."""
-    found = {path.stem: json.loads(path.read_text("utf-8")) for path in results.glob("*.json")}
-    return "\n".join([HEAD, *(section(name, found[name]) for name in TITLES if name in found)])
+    """The whole page; benchmarks without a result are left out, and one that is kept for each kind of processor has a section for each."""
+    sections = []
+    for name in TITLES:
+        for path in sorted([*results.glob(f"{name}.json"), *results.glob(f"{name}.*.json")]):
+            kind = path.stem.partition(".")[2]
+            sections.append(section(name, kind, json.loads(path.read_text("utf-8"))))
+    return "\n".join([HEAD, *sections])
 
 
 def main() -> None:

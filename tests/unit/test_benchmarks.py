@@ -1,8 +1,10 @@
 """The committed results are whole, and the page is the one that they give."""
 
 import json
+from typing import get_args
 
 import pytest
+from hybridlab.rag.embed import Precision
 
 from tests.benchmarks import record, table
 from tests.benchmarks.__main__ import BENCHMARKS
@@ -17,8 +19,10 @@ def test_the_page_is_written_from_the_results():
 @pytest.mark.parametrize("path", FOUND, ids=lambda path: path.stem)
 def test_a_result_says_how_and_where_it_was_measured(path):
     result = json.loads(path.read_text("utf-8"))
-    assert path.stem in BENCHMARKS
-    assert result["command"] == f"python -m tests.benchmarks {path.stem}"
+    name, _, kind = path.stem.partition(".")
+    assert name in BENCHMARKS
+    assert kind in ("", *get_args(Precision))
+    assert result["command"] == f"python -m tests.benchmarks {name}"
     assert set(result["machine"]) == {"cores", "cpu", "ram_gib"}  # and nothing that names the machine
     assert {"python", "torch"} <= set(result["versions"])
     assert result["samples"].keys() == result["median"].keys()
