@@ -23,13 +23,13 @@ from assistant.orchestrator import prompt_of
 from assistant.settings import Settings
 from assistant.store import Store
 from hybridlab.rag.chunk import chunk
-from hybridlab.rag.embed import E5, fastest
+from hybridlab.rag.embed import E5
 from hybridlab.rag.parse import parse
 from hybridlab.runtime import set_threads
 
 from capstone.evaluation import documents
 from capstone.evaluation.questions import load
-from tests.benchmarks.record import processor_flags, say, write
+from tests.benchmarks.record import say, write
 from tests.capstone.process import Served, serving_process
 
 STARTS, TURNS, CHUNKS, ANSWER = 3, 5, 10_000, 96
@@ -77,7 +77,7 @@ def ingestion(served: Served) -> Samples:
     return {
         f"PDF of {pages} pages until found by words, s (goal ≤ 3 for 200)": [words],
         "until found by words, s of CPU time": [words_cpu],
-        "the same PDF until found by meaning, pages/s (goal ≥ 6 with bfloat16 instructions)": [pages / whole],
+        "the same PDF until found by meaning, pages/s (goal ≥ 6 with AVX-512 bf16)": [pages / whole],
         "until found by meaning, pages/s of CPU time": [pages / whole_cpu],
     }
 
@@ -241,5 +241,5 @@ def main() -> None:
         "The ratio is decoding over the API to llama.cpp called directly, turn about (goal ≥ 0.9)."
     )
     ratios = {next(iter(decoded)): share}
-    write("assistant", unit="in the row's unit", samples=samples, ratios=ratios, note=note, kind=fastest(), processor=processor_flags())
+    write("assistant", unit="in the row's unit", samples=samples, ratios=ratios, note=note, by_processor=True)
     set_threads()  # as it was: the benchmarks that follow are of one thread

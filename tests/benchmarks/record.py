@@ -40,12 +40,23 @@ def processor_flags() -> list[str]:
     return [flag for flag in ("avx2", "fma", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8") if flag in flags]
 
 
+def kind_of(flags: list[str]) -> str:
+    """What records of one benchmark on several processors are kept apart by: the widest of these instructions, or none."""
+    return next((flag for flag in ("avx512f", "avx2") if flag in flags), "")
+
+
 def write(
-    name: str, *, unit: str, samples: dict[str, list[float]], ratios: dict[str, float] | None = None, kind: str = "", **more: Any
+    name: str,
+    *,
+    unit: str,
+    samples: dict[str, list[float]],
+    ratios: dict[str, float] | None = None,
+    by_processor: bool = False,
+    **more: Any,
 ) -> Path:
     """Write `results/<name>.json`, whole or not at all. `samples` holds the measured values of each row, in `unit`.
 
-    What differs between kinds of processor has a `kind` and is kept for each, as `results/<name>.<kind>.json`.
+    `by_processor`: it hangs on the processor's instructions, and is kept for each kind, as `results/<name>.<kind>.json`.
     """
     import torch
 
@@ -60,7 +71,10 @@ def write(
         "ratios": {row: round(value, 2) for row, value in (ratios or {}).items()},
         **more,
     }
-    path = RESULTS / f"{'.'.join(filter(None, (name, kind)))}.json"
+    path = RESULTS / f"{name}.json"
+    if by_processor:
+        content["processor"] = processor_flags()
+        path = path.with_name(".".join(filter(None, (name, kind_of(content["processor"]), "json"))))
     path.parent.mkdir(exist_ok=True)
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")

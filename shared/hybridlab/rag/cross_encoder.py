@@ -177,6 +177,6 @@ class PairReader(E5):
         own[0, first:-1] = True
         with self._lock:
             states = self._through(self._embed([row]), [row], self._quick, range(self.file.dimensions.layers))
-            odds, ends = self.heads(states.float()[None], own)
+            odds, ends = self.heads(states[None], own)
         spans = np.array(self.token_spans(passage)[: len(row) - 1 - first], int).reshape(-1, 2)
         return Judged(odds.item(), ends[0, first:-1].softmax(0).mean(-1).numpy(), spans)

@@ -3,9 +3,9 @@
 Wang et al., Multilingual E5 Text Embeddings, arXiv 2402.05672: questions begin with "query: ", documents with "passage: ", the token
 states are averaged. The encoder is BERT's (arXiv 1810.04805): absolute positions, post-norm, exact GELU.
 
-Passages are many and a search is waited for, so passages and what is searched for are read in what is fastest: bfloat16 on processors
-with AVX-512 bf16 instructions (elsewhere it is emulated, and slower than float32), else 8-bit integers where PyTorch has kernels for
-them, else float32. Integers move a question's vector by a cosine of .998. Turns of talk are more alike than passages of documents: what
+Passages are many and a search is waited for, so passages and what is searched for are read in what is fastest: 8-bit integers where
+PyTorch has kernels for them, else float32. Integers move a question's vector by a cosine of .998. They are faster than bfloat16 on a
+processor with instructions for that too, and give the same on every x86. Turns of talk are more alike than passages of documents: what
 memory asks is not rounded to integers; for that the layers are kept in 16 bits beside them.
 """
 
@@ -39,7 +39,7 @@ REMEMBERED = 8  # questions whose vectors and states are kept
 PACKERS = 2  # threads that make the layers at the start: PyTorch does it outside of Python
 QUESTION, PASSAGE = "query: ", "passage: "  # what E5 was trained to see before a text
 SAMPLE = "See /usr/share/doc and https://www.debian.org/; copyright (c) 2024. Gói phần mềm phải tuân theo chính sách."
-Precision = Literal["bfloat16", "int8", "float32"]
+Precision = Literal["int8", "float32"]
 Linear = Callable[[Tensor], Tensor]
 States = Float32[np.ndarray, "tokens dim"]
 SPECIAL = re.compile(r"</?s>|<(?:pad|unk|mask)>")
@@ -57,14 +57,9 @@ def packaged_model() -> Path:
     return Path(found.submodule_search_locations[0]) / "e5-small-q4.bin"
 
 
-def native_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 by itself."""
-    return torch.backends.cpu.get_cpu_capability() != "DEFAULT" and torch.cpu._is_avx512_bf16_supported()
-
-
 def fastest() -> Precision:
     """The precision in which this processor embeds fastest."""
-    return "bfloat16" if native_bfloat16() else "int8" if int8_is_fast() else "float32"
+    return "int8" if int8_is_fast() else "float32"
 
 
 def batches(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -87,12 +82,11 @@ class E5:
         file = read_e5(path or packaged_model())
         self.file = replace(file, tensors={})  # they are held here, and let go of when they are rounded
         self.precision: Precision = precision or fastest()
-        self.dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
         self.tokenizer = E5Tokenizer(self.file)
         self.dim = self.file.dimensions.hidden
         self._lock = threading.Lock()
         self._weights = {name: torch.from_numpy(np.require(array, requirements="W")) for name, array in file.tensors.items()}
-        matrices = {name: (w.to(self.dtype), b.to(self.dtype)) for name, (w, b) in self._taken_out().items()}
+        matrices = self._taken_out()
         exact = half_linear if self.precision == "int8" else lambda w, b: partial(F.linear, weight=w, bias=b)
         with ThreadPoolExecutor(PACKERS) as packers:
             self._exact: dict[str, Linear] = dict(zip(matrices, packers.map(lambda pair: exact(*pair), matrices.values()), strict=True))
@@ -192,7 +186,7 @@ class E5:
 
     def _own(self, x: Float[Tensor, "tokens dim"], rows: list[list[int]], prefix: str) -> list[States]:
         first = self._before(prefix)
-        return [F.normalize(states, dim=-1)[first:-1].numpy() for states in x.float().split([len(row) for row in rows])]
+        return [F.normalize(states, dim=-1)[first:-1].numpy() for states in x.split([len(row) for row in rows])]
 
     def token_spans(self, passage: str) -> list[tuple[int, int]]:
         """Of which characters of the passage each of its token states is, from and to; a space belongs to what follows it."""
@@ -223,7 +217,7 @@ class E5:
         return self._means(self._through(self._embed(tokens), tokens, layers, range(self.file.dimensions.layers)), tokens)
 
     def _means(self, x: Float[Tensor, "tokens dim"], tokens: list[list[int]]) -> Float[Tensor, "batch dim"]:
-        return F.normalize(torch.stack([states.float().mean(0) for states in x.split([len(row) for row in tokens])]), dim=-1)
+        return F.normalize(torch.stack([states.mean(0) for states in x.split([len(row) for row in tokens])]), dim=-1)
 
     def _through(
         self, x: Float[Tensor, "tokens dim"], tokens: list[list[int]], layers: dict[str, Linear], which: range
@@ -242,7 +236,7 @@ class E5:
 
     def _norm(self, x: Float[Tensor, "tokens dim"], name: str) -> Float[Tensor, "tokens dim"]:
         w = self._weights
-        return F.layer_norm(x.float(), (self.dim,), w[f"{name}.w"], w[f"{name}.b"], self.file.dimensions.eps).to(self.dtype)
+        return F.layer_norm(x, (self.dim,), w[f"{name}.w"], w[f"{name}.b"], self.file.dimensions.eps)
 
     def _layer(
         self, x: Float[Tensor, "tokens dim"], lengths: list[int], layers: dict[str, Linear], name: str
