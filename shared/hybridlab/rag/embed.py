@@ -4,9 +4,9 @@ Wang et al., Multilingual E5 Text Embeddings, arXiv 2402.05672: questions begin 
 states are averaged. The encoder is BERT's (arXiv 1810.04805): absolute positions, post-norm, exact GELU.
 
 Passages are many and a search is waited for, so passages and what is searched for are read in what is fastest: 8-bit integers where
-PyTorch has kernels for them, else float32. Integers move a question's vector by a cosine of .998. They are faster than bfloat16 on a
-processor with instructions for that too, and give the same on every x86. Turns of talk are more alike than passages of documents: what
-memory asks is not rounded to integers; for that the layers are kept in 16 bits beside them.
+PyTorch has kernels for them (faster than bfloat16 on a processor with instructions for both), else float32. Integers move a question's
+vector by a cosine of .998. Turns of talk are more alike than passages of documents: what memory asks is not rounded to integers; for that
+the layers are kept in 16 bits beside them.
 """
 
 from __future__ import annotations
