@@ -31,6 +31,7 @@ from assistant.settings import Settings
 from assistant.store import Store
 
 MARKS = str.maketrans("«»", "“”")  # a source's own marks can't end its quotation
+MOST_STOPS = 4  # that OpenAI's API takes
 CONTROL = re.compile(r"<(?=[|/a-zA-Z])|\[(?=/?INST\])")  # how chat templates mark turns: `<|im_start|>`, `</s>`, `[INST]`
 
 
@@ -180,8 +181,8 @@ class Orchestrator:
             use="sources" if citations else "",
         )
         yield Cited(citations)
-        expert = any(expert.card.use == request.use for expert in self.engine.experts) and options.json_schema is None
-        async with aclosing(self._by_expert(request, asked.content, citations) if expert else self._said(request)) as events:
+        free = not citations or options.json_schema is not None
+        async with aclosing(self._said(request) if free else self._from_sources(request, asked.content, citations)) as events:
             async for event in events:
                 yield event
 
@@ -194,26 +195,34 @@ class Orchestrator:
                 if piece.finish:
                     yield Done(piece.finish, piece.usage or Usage(0, 0))
 
-    async def _by_expert(
+    async def _from_sources(
         self, request: Request, question: str, citations: Sequence[Citation | TurnCitation]
     ) -> AsyncGenerator[Event, None]:
-        """What an expert says: words of the sources. Where it finds none, or does not know the language, the sentence that answers best."""
-        sentence = Delta(f"{quoted(citations[0].answer)} [1]")
-        if (language := language_of(question)) != LANGUAGE:
+        """What is said from sources: by an expert, in their words, where there is one; else by the engine's model. Where neither knows the
+        question's language, an expert finds nothing, or the model only counts sources, the sentence that answers best."""
+        language, sentence = language_of(question), Delta(f"{quoted(citations[0].answer)} [1]")
+        expert = any(expert.card.use == request.use for expert in self.engine.experts)
+        spoken = {LANGUAGE} if expert else self.engine.languages
+        if spoken is not None and language not in spoken:
             yield sentence
             yield Done("stop", Usage(0, 0))
             return
+        if expert:
+            request = replace(request, grammar=span_grammar([source_of(one, language) for one in citations]))
+            says_nothing = NO_EVIDENCE[language].startswith
+        else:
+            request = replace(request, stop=ends_before_more(request.stop, citations))
+            says_nothing = is_wordless
         text, found = "", False
-        request = replace(request, grammar=span_grammar([source_of(one, language) for one in citations]))
         async with aclosing(self._said(request)) as events:
             async for event in events:
-                if isinstance(event, Delta) and not found:  # until its words are others than those of having found nothing
+                if isinstance(event, Delta) and not found:
                     text += event.text
-                    if found := not NO_EVIDENCE[language].startswith(text):
+                    if found := not says_nothing(text):
                         yield Delta(text)
                 elif isinstance(event, Done) and not found:
                     yield sentence
-                    yield event
+                    yield replace(event, finish="stop")
                 else:
                     yield event
 
@@ -261,6 +270,17 @@ class Orchestrator:
         if states & {"searchable", "ready"}:
             return "no_evidence"
         return "not_read_yet" if "received" in states else "no_documents"
+
+
+def is_wordless(text: str) -> bool:
+    """Whether a text has no letter: a small model likes to go on counting its sources, "1. [1] [2] [3] ..."."""
+    return not any(map(str.isalpha, text))
+
+
+def ends_before_more(stop: tuple[str, ...], citations: Sequence[Citation | TurnCitation]) -> tuple[str, ...]:
+    """The caller's ends of an answer, and the number of a source that is not there, unless a source itself has it ("as in [5]")."""
+    beyond = f"[{len(citations) + 1}]"
+    return stop if len(stop) == MOST_STOPS or any(beyond in one.quote for one in citations) else (*stop, beyond)
 
 
 def prompt_of(question: str, citations: Sequence[Citation | TurnCitation], before: Sequence[Message] = ()) -> tuple[Message, ...]:

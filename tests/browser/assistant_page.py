@@ -48,7 +48,7 @@ GARAGE = "When does the parking garage open in the morning?"
 class Voice:
     """Writes `pieces`, of which `allowed` may be out; with `own` the packaged model writes."""
 
-    name, model, context, experts = "voice", "voice-1", 8192, ()
+    name, model, context, experts, languages = "voice", "voice-1", 8192, (), None
 
     def __init__(self) -> None:
         self.model_itself: Embedded | None = None

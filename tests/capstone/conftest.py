@@ -59,7 +59,7 @@ class HashEncoder:
 class FakeEngine:
     """Writes `pieces`, one each `delay` seconds; remembers its requests, and when it was stopped before the end."""
 
-    name, model, context, experts = "fake", "fake-1", 1000, ()
+    name, model, context, experts, languages = "fake", "fake-1", 1000, (), None
 
     def __init__(self, pieces=("Twenty-five ", "days", "."), delay: float = 0.0):
         self.pieces, self.delay = pieces, delay

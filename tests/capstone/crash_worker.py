@@ -62,7 +62,7 @@ def reader() -> Learned:
 
 class Engine:
     name = model = "fake"
-    context, experts = 8192, ()
+    context, experts, languages = 8192, (), None
 
     async def stream(self, request):
         for word in request.messages[-1].content.split()[:8]:

@@ -132,7 +132,7 @@ def test_who_asks_for_json_gets_json(asked):
 
 def test_the_settings_decide_whether_experts_answer(folder, monkeypatch):
     class Recorded:
-        name, model, context = "embedded", "m", 8192
+        name, model, context, languages = "embedded", "m", 8192, None
 
         def __init__(self, model, *, threads, streams, experts):
             self.experts = experts

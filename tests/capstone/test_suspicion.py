@@ -136,7 +136,7 @@ class Recorder:
     """An engine that keeps what it was asked."""
 
     name = model = "recorder"
-    context, experts = 8192, ()
+    context, experts, languages = 8192, (), None
 
     def __init__(self):
         self.prompts: list[tuple[Message, ...]] = []

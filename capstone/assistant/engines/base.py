@@ -91,12 +91,14 @@ class Piece:
 
 
 class Engine(Protocol):
-    """`context` is the longest prompt with its answer, in tokens; `experts` are those that it can let answer."""
+    """`context` is the longest prompt with its answer, in tokens; `experts` are those that it can let answer; `languages` those that its
+    model speaks, None where nobody knows."""
 
     name: str
     model: str
     context: int
     experts: Sequence[Expert]
+    languages: frozenset[str] | None
 
     def stream(self, request: Request) -> AsyncGenerator[Piece, None]:
         """The answer in pieces. Closing the generator (`aclose`) stops the engine within 1 s.

@@ -19,7 +19,7 @@ import anyio
 from hybridlab.llm.eight_bits import in_eight_bits
 from hybridlab.llm.embedded import server_options
 from hybridlab.llm.expert import Expert, ExpertError, load_experts
-from hybridlab.llm.smollm2 import ModelUnavailable, gguf_path
+from hybridlab.llm.smollm2 import LANGUAGES, ModelUnavailable, gguf_path
 
 from assistant.engines.base import EngineError, Piece, PromptTooLong, Request, RequestRefused, Usage
 
@@ -72,6 +72,7 @@ class Embedded:
         import xllamacpp
 
         self.model, self.experts = (model or packaged_model()).stem, tuple(experts)
+        self.languages = None if model else LANGUAGES
         adapters = [expert.path for expert in self.experts]
         options = server_options(path, context=CONTEXT, streams=streams, threads=threads, adapters=adapters)
         options.kv_unified = False  # each stream has its own share: one can't take another's room

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from hybridlab.llm.smollm2 import ModelUnavailable, model_folder
+from hybridlab.llm.smollm2 import LANGUAGES, ModelUnavailable, model_folder
 
 from assistant.engines.base import EngineError, Piece, PromptTooLong, Request, RequestRefused, Usage
 
@@ -21,7 +21,7 @@ class Transformers:
     """SmolLM2 in torch, one answer at a time (`Queued` sees to that). `cache` is where the converted weights are kept."""
 
     name = "transformers"
-    experts = ()
+    experts, languages = (), LANGUAGES
 
     def __init__(self, cache: Path, *, threads: int):
         import torch

@@ -15,7 +15,7 @@ class OpenAICompatible:
     """`url` is the API's base, as in http://127.0.0.1:8001/v1; `key` is sent to that server alone, and never logged."""
 
     name = "openai"
-    experts = ()
+    experts, languages = (), None
     context = CONTEXT
 
     def __init__(self, url: str, model: str, key: str, *, seconds: float):

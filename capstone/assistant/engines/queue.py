@@ -20,7 +20,7 @@ class Queued:
     def __init__(self, engine: Engine, *, streams: int, waiting: int, seconds: float):
         self.engine, self.seconds = engine, seconds
         self.name, self.model, self.context = engine.name, engine.model, engine.context
-        self.experts = engine.experts
+        self.experts, self.languages = engine.experts, engine.languages
         self.limit, self.running, self.waiting = waiting, 0, 0
         self._free = asyncio.Semaphore(streams)
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import: only who loa
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+LANGUAGES = frozenset({"en"})  # that it speaks, by its card
+
+
 class ModelUnavailable(RuntimeError):
     """The weights are not there, or can't be read; the text says what to do."""
 
