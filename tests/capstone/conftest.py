@@ -60,6 +60,7 @@ class FakeEngine:
     """Writes `pieces`, one each `delay` seconds; remembers its requests, and when it was stopped before the end."""
 
     name, model, context, experts, languages = "fake", "fake-1", 1000, (), None
+    finish = "stop"
 
     def __init__(self, pieces=("Twenty-five ", "days", "."), delay: float = 0.0):
         self.pieces, self.delay = pieces, delay
@@ -77,7 +78,7 @@ class FakeEngine:
                 await asyncio.sleep(self.delay)
                 yield Piece(text)
             whole = True
-            yield Piece("", "stop", Usage(words, len(self.pieces)))
+            yield Piece("", self.finish, Usage(words, len(self.pieces)))
         finally:
             if not whole:
                 self.stopped.append(time.monotonic())

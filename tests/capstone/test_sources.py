@@ -16,9 +16,9 @@ VIETNAMESE = "Mỗi nhân viên được nghỉ phép bao nhiêu ngày?"
 def asked(serve):
     """The answer to a question about the handbook, by an engine that says these pieces and speaks these languages; its requests, too."""
 
-    def ask(pieces, question=QUESTION, languages=None, **more):
+    def ask(pieces, question=QUESTION, languages=None, finish="stop", **more):
         engine = FakeEngine(pieces)
-        engine.languages = languages
+        engine.languages, engine.finish = languages, finish
         running = serve(engine)
         running.upload()
         with running.client() as client:
@@ -35,7 +35,7 @@ def content(answer: dict) -> str:
 
 @pytest.mark.parametrize("pieces", [("1. ", "[1] ", "[2] ", "[3]"), ("[1]",), (" ", "\n"), ()])
 def test_a_model_that_only_counts_its_sources_is_not_heard(asked, pieces):
-    answer, requests = asked(pieces)
+    answer, requests = asked(pieces, finish="length")
     assert content(answer).removesuffix(" [1]") in answer["citations"][0]["quote"]
     assert "twenty-five days" in content(answer)
     assert (len(requests), answer["choices"][0]["finish_reason"]) == (1, "stop")
