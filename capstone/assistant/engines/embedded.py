@@ -17,7 +17,7 @@ from typing import Any
 
 import anyio
 from hybridlab.llm.eight_bits import in_eight_bits
-from hybridlab.llm.embedded import server_options
+from hybridlab.llm.embedded import server_options, start_server
 from hybridlab.llm.expert import Expert, ExpertError, load_experts
 from hybridlab.llm.smollm2 import LANGUAGES, ModelUnavailable, gguf_path
 
@@ -69,8 +69,6 @@ class Embedded:
         path = model or faster(packaged_model())
         if not path.is_file():
             raise EngineError(f"{path} is not there: set ASSISTANT_MODEL to a GGUF file, or leave it out for the packaged one.")
-        import xllamacpp
-
         self.model, self.experts = (model or packaged_model()).stem, tuple(experts)
         self.languages = None if model else LANGUAGES
         adapters = [expert.path for expert in self.experts]
@@ -78,7 +76,7 @@ class Embedded:
         options.kv_unified = False  # each stream has its own share: one can't take another's room
         options.n_batch = options.n_ubatch = BATCH
         try:
-            self._server = xllamacpp.Server(options)
+            self._server = start_server(options)
         except RuntimeError as error:
             raise EngineError(f"{path} can't be loaded as a GGUF model ({error}): fetch the file again.") from error
 

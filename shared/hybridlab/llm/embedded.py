@@ -8,6 +8,7 @@ Notable:
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,21 @@ def server_options(model: Path, *, context: int, streams: int, threads: int, ada
     return options
 
 
+def start_server(options: Any) -> Any:
+    """xllamacpp's `Server`, at work: one that is let go of before its loop runs would wait for its own end for ever.
+
+    It listens on a port of this machine too, which nobody needs: there it wants a key that nobody has. Raises RuntimeError where the model
+    can't be loaded.
+    """
+    import xllamacpp
+
+    options.api_keys = [secrets.token_hex(32)]
+    options.endpoint_metrics = True
+    server = xllamacpp.Server(options)
+    server.handle_metrics()  # answered by the loop
+    return server
+
+
 class EmbeddedModel:
     """SmolLM2 in 4 bits (or the GGUF model `base`), with the GGUF adapters that are given; each request chooses one, or none.
 
@@ -42,14 +58,12 @@ class EmbeddedModel:
     """
 
     def __init__(self, adapters: Sequence[Path] = (), *, base: Path | None = None, threads: int = 2):
-        import xllamacpp
-
         self.adapters = tuple(adapters)
         path = base or gguf_path()
         if missing := [file for file in (path, *self.adapters) if not file.is_file()]:
             raise ValueError(f"{missing[0]} is not there: check the path, or make the adapter first")
         try:
-            self._server = xllamacpp.Server(server_options(path, context=CONTEXT, streams=1, threads=threads, adapters=self.adapters))
+            self._server = start_server(server_options(path, context=CONTEXT, streams=1, threads=threads, adapters=self.adapters))
         except RuntimeError as error:
             for file in (path, *self.adapters):
                 GGUFFile(file)  # the one that is damaged says so by itself

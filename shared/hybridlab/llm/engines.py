@@ -17,7 +17,7 @@ import torch
 
 from hybridlab.llm.chat_template import encode_chat
 from hybridlab.llm.continuous_batching import ContinuousBatching
-from hybridlab.llm.embedded import server_options
+from hybridlab.llm.embedded import server_options, start_server
 from hybridlab.llm.request import Request
 from hybridlab.llm.smollm2 import gguf_path
 from hybridlab.llm.tokenizer import BytePairTokenizer
@@ -101,9 +101,7 @@ class LlamaCpp:
     """llama.cpp in this process (`xllamacpp`), on the packaged GGUF file in 4 bits, with eight streams."""
 
     def __init__(self, threads: int, streams: int = 8) -> None:
-        import xllamacpp
-
-        self.server = xllamacpp.Server(server_options(gguf_path(), context=LONGEST, streams=streams, threads=threads))
+        self.server = start_server(server_options(gguf_path(), context=LONGEST, streams=streams, threads=threads))
         self.streams = streams
 
     def answer(self, prompts: Sequence[list[int]], n_new: int) -> list[list[int]]:
