@@ -280,7 +280,7 @@ def is_wordless(text: str) -> bool:
 def ends_before_more(stop: tuple[str, ...], citations: Sequence[Citation | TurnCitation]) -> tuple[str, ...]:
     """The caller's ends of an answer, and the number of a source that is not there, unless a source itself has it ("as in [5]")."""
     beyond = f"[{len(citations) + 1}]"
-    return stop if len(stop) == MOST_STOPS or any(beyond in one.quote for one in citations) else (*stop, beyond)
+    return stop if len(stop) >= MOST_STOPS or any(beyond in one.quote for one in citations) else (*stop, beyond)
 
 
 def prompt_of(question: str, citations: Sequence[Citation | TurnCitation], before: Sequence[Message] = ()) -> tuple[Message, ...]:

@@ -105,6 +105,14 @@ class Running(SimpleNamespace):
             return answer.json()["id"]
 
 
+def asked_about_handbook(running: Running, question: str, **more) -> dict:
+    """The API's answer to a question, after the handbook was put there."""
+    running.upload()
+    with running.client() as client:
+        body = {"model": "x", "messages": [{"role": "user", "content": question}], **more}
+        return client.post("/v1/chat/completions", json=body).raise_for_status().json()
+
+
 @contextmanager
 def serving(home: Path, engine=None, encoder=None, **chosen) -> Iterator[Running]:
     """An assistant behind uvicorn on a free port of 127.0.0.1."""

@@ -16,7 +16,7 @@ from hybridlab.llm.lora import LoRAConfig, inject_lora, lora_layers
 from hybridlab.llm.smollm2 import gguf_path
 from hybridlab.llm.span_grammar import span_grammar
 
-from tests.capstone.conftest import QUESTION, FakeEngine
+from tests.capstone.conftest import QUESTION, FakeEngine, asked_about_handbook
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +87,7 @@ def asked(folder, serve):
     def ask(pieces, question=QUESTION, **more):
         engine = FakeEngine(pieces)
         engine.experts = experts_for(folder, None)
-        running = serve(engine)
-        running.upload()
-        with running.client() as client:
-            body = {"model": "x", "messages": [{"role": "user", "content": question}], **more}
-            answer = client.post("/v1/chat/completions", json=body).raise_for_status().json()
-        return answer, engine.requests
+        return asked_about_handbook(serve(engine), question, **more), engine.requests
 
     return ask
 

@@ -7,7 +7,7 @@ from assistant.engines.queue import Queued
 from assistant.orchestrator import ends_before_more
 from hybridlab.llm.smollm2 import gguf_path
 
-from tests.capstone.conftest import QUESTION, FakeEngine
+from tests.capstone.conftest import QUESTION, FakeEngine, asked_about_handbook
 
 VIETNAMESE = "Mỗi nhân viên được nghỉ phép bao nhiêu ngày?"
 
@@ -19,12 +19,7 @@ def asked(serve):
     def ask(pieces, question=QUESTION, languages=None, finish="stop", **more):
         engine = FakeEngine(pieces)
         engine.languages, engine.finish = languages, finish
-        running = serve(engine)
-        running.upload()
-        with running.client() as client:
-            body = {"model": "x", "messages": [{"role": "user", "content": question}], **more}
-            answer = client.post("/v1/chat/completions", json=body).raise_for_status().json()
-        return answer, engine.requests
+        return asked_about_handbook(serve(engine), question, **more), engine.requests
 
     return ask
 
@@ -72,7 +67,8 @@ def test_a_number_that_a_source_has_itself_ends_nothing_and_no_more_ends_are_ask
 
     assert ends_before_more((), [Quote]) == ()
     assert ends_before_more((), [Quote, Quote]) == ("[3]",)
-    assert ends_before_more(("a", "b", "c", "d"), [Quote, Quote]) == ("a", "b", "c", "d")
+    for stop in (("a", "b", "c", "d"), ("a", "b", "c", "d", "e")):
+        assert ends_before_more(stop, [Quote, Quote]) == stop
 
 
 @pytest.mark.slow(seconds=3)
